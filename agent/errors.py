@@ -1,0 +1,61 @@
+"""What can go wrong, as one small tree.
+
+    MerError                      anything the agent itself reports; the command line prints it as one line
+    ├── InputError                the user can mend it: exit code 2
+    │   ├── ConfigError           an unknown key, a value out of range
+    │   ├── MediaError            a file that is missing, not media, or without sound
+    │   ├── WeightsError          weights that are absent, of the wrong hash or unknown
+    │   ├── CheckpointError       a checkpoint that is broken or expects other features
+    │   ├── DataError             training data that are missing or malformed
+    │   └── MissingExtraError     a package of an extra is not installed
+    └── FaultError                the world failed: exit code 1
+        └── BrokerError           the MQTT broker refused or can't be reached
+
+Each message says what happened *and* what to do about it. This module imports nothing.
+"""
+
+from __future__ import annotations
+
+
+class MerError(Exception):
+    """Any error that is reported to the user as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(MerError):
+    """What was asked for can't be done as asked; the user can mend it."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A setting is unknown or has a value that it can't have."""
+
+
+class MediaError(InputError):
+    """A recording is missing, is not media, is damaged from the start, or holds no sound."""
+
+
+class WeightsError(InputError):
+    """Pretrained weights are unknown, not pulled yet, or differ from their sha256."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is damaged, or was trained on features of another recipe."""
+
+
+class DataError(InputError):
+    """A data set is missing, incomplete or malformed."""
+
+
+class MissingExtraError(InputError):
+    """A Python package that belongs to one of the project's extras is not installed."""
+
+
+class FaultError(MerError):
+    """Something outside the program failed while it ran."""
+
+
+class BrokerError(FaultError):
+    """The MQTT broker refused the connection or can't be reached."""

@@ -1,0 +1,1 @@
+"""Settings: one documented schema, from defaults, a file, the environment and the command line."""

@@ -1,0 +1,1 @@
+"""Encoders: each turns an utterance into one named feature vector."""

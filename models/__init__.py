@@ -1,0 +1,1 @@
+"""Models: the speaker graph, the fusion models, their training and their evaluation."""

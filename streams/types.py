@@ -1,0 +1,160 @@
+"""What flows through the agent: small frozen records, from sound and pictures to a prediction.
+
+All times are integer nanoseconds of *capture time*: the session clock at the moment at which the sound or light
+reached the device (`streams.clock`), never the moment at which the program got round to it. 0 is the start of the
+session. This module imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 16_000
+"""Every stream of sound inside the agent has this rate and one channel."""
+
+NS_PER_S = 1_000_000_000
+
+Modality = Literal["text", "audio", "visual"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "visual")
+
+ClosedBy = Literal["pause", "longest", "end"]
+"""Why an utterance ended: silence, the longest length allowed, or the end of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """A short run of mono sound: `samples` float32 [n] in -1..1, captured from `start_ns` on."""
+
+    samples: NDArray[np.float32]
+    start_ns: int
+    sequence: int
+    rate_hz: int = SAMPLE_RATE_HZ
+    discontinuity: bool = False
+    """Something was lost between the chunk before and this one."""
+    source: str = "audio-0"
+
+    @property
+    def end_ns(self) -> int:
+        """Capture time just after the last sample."""
+        return self.start_ns + len(self.samples) * NS_PER_S // self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One picture: `image` uint8 [height, width, 3] in RGB, taken at `captured_ns`."""
+
+    image: NDArray[np.uint8]
+    captured_ns: int
+    sequence: int
+    source: str = "video-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A spoken word with its times and the recogniser's probability for it (0..1)."""
+
+    text: str
+    start_ns: int
+    end_ns: int
+    probability: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said. `confidence` is the recogniser's mean word probability (0..1)."""
+
+    text: str
+    words: tuple[Word, ...] = ()
+    final: bool = True
+    revision: int = 0
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech that the segmenter cut out, before anyone knows its words or its speaker.
+
+    `start_ns` and `end_ns` bound the speech itself. `audio` (float32 [n], 16 kHz) begins at `audio_start_ns` and is
+    a little longer on both sides (padding), since a recogniser hears better with some room around the words.
+    """
+
+    start_ns: int
+    end_ns: int
+    audio: NDArray[np.float32]
+    audio_start_ns: int
+    closed_by: ClosedBy
+    declared_ns: int
+    """Media time at which the end was declared: `end_ns` plus the hangover."""
+    source: str = "audio-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One speaker's turn or part of it: the unit that gets an emotion.
+
+    `speaker` is a small integer in order of appearance, None when unknown. A modality that was not there is None
+    or empty here and absent from the features; it is never filled with zeros.
+    """
+
+    id: str
+    speaker: int | None
+    start_ns: int
+    end_ns: int
+    audio: NDArray[np.float32] | None = None
+    """float32 [n] at 16 kHz, padding included."""
+    frames: tuple[VideoFrame, ...] = ()
+    transcript: Transcript | None = None
+    closed_by: ClosedBy = "pause"
+    speaker_confidence: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """The words, or an empty string when there are none."""
+        return self.transcript.text if self.transcript else ""
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the speech in seconds."""
+        return (self.end_ns - self.start_ns) / NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier utterance as a context-aware text encoder sees it: an anonymous speaker and words."""
+
+    speaker: int | None
+    text: str
+
+
+Features = Mapping[str, Any]
+"""Feature id (`text/mpnet@1`) -> float32 tensor [dimension]. A missing key means absent, never zeros."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The emotion of one utterance, with everything a reader needs in order to weigh it."""
+
+    utterance: Utterance
+    kind: Literal["partial", "final", "revision"]
+    revision: int
+    label_set: str
+    distribution: Mapping[str, float]
+    """Label -> probability; sums to 1. Empty when the utterance could not be judged."""
+    label: str | None
+    """The likeliest label, None when the model abstained or failed."""
+    confidence: float
+    modalities_used: tuple[Modality, ...]
+    modalities_missing: tuple[Modality, ...]
+    context_length: int
+    """How many earlier utterances the model saw."""
+    model: str
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    """Stage -> milliseconds of work; `delay` is speech end -> prediction, where the clock is real."""
+    degraded: str | None = None
+    """Why this prediction is worth less than usual, or None."""
