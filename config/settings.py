@@ -1,0 +1,227 @@
+"""Every setting of the agent: its type, unit, limits, default and meaning, and where its value came from.
+
+Values are merged in this order, the later one winning: the defaults below, a TOML file (`--config FILE`), the
+environment (`MER_<SECTION>_<KEY>`, as in `MER_MQTT_PORT=1884`), the command line (`--set mqtt.port=1884`, or an
+option such as `--mqtt-port` that stands for one). An unknown key is an error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from mer_agent.errors import ConfigError
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+TopicSegment = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+
+
+class Section(BaseModel):
+    """One `[section]` of the settings; unknown keys are refused and values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AgentSettings(Section):
+    """Who we are."""
+
+    name: TopicSegment = Field("agent", description="name of this agent in every topic")
+    session: str = Field("", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in every topic; empty: the time")
+
+
+class MqttSettings(Section):
+    """Where emotions are published."""
+
+    url: str = Field("", description="broker, mqtt[s]://HOST:PORT; empty: an embedded one on loopback")
+    port: int = Field(0, ge=0, le=65535, description="port of the embedded broker; 0: 1883 if that is free, else any")
+    prefix: str = Field("mer/v1", pattern=r"^[a-z0-9_-]+(/[a-z0-9_-]+)*$", description="first part of every topic")
+    username: str = Field("", description="user name at the broker")
+    password: SecretStr = Field(SecretStr(""), description="password at the broker; environment or file only")
+    password_file: Path | None = Field(None, description="file whose first line is the password")
+    publish_text: bool = Field(False, description="send the spoken words along; they are personal data")
+    outbox_age_s: float = Field(30.0, gt=0, description="a prediction older than this is no longer worth sending")
+
+
+class SegmenterSettings(Section):
+    """Where an utterance begins and ends."""
+
+    threshold: Probability = Field(0.5, description="speech probability at which speech may begin")
+    exit_threshold: Probability = Field(0.35, description="speech probability under which it may end")
+    onset_ms: int = Field(64, ge=32, description="speech must last this long to count as begun")
+    hangover_ms: int = Field(320, ge=32, description="silence must last this long to end an utterance")
+    min_speech_ms: int = Field(160, ge=0, description="shorter speech is taken for noise")
+    longest_ms: int = Field(15_000, ge=1000, description="longer speech is cut at its quietest moment")
+    padding_ms: int = Field(200, ge=0, description="sound kept before and after the speech")
+
+
+class TranscriberSettings(Section):
+    """How speech becomes words."""
+
+    weights: str = Field("whisper-base", description="name in the weights catalogue: whisper-base, whisper-tiny.en")
+    language: str = Field("en", description="language code; empty: recognised for each utterance")
+    beam_size: int = Field(1, ge=1, le=10, description="hypotheses kept while decoding")
+    compute_type: str = Field("int8", description="CTranslate2 arithmetic: int8, int8_float16, float16, float32")
+    threads: int = Field(2, ge=1, description="CPU threads of the recogniser")
+
+
+class SpeakerSettings(Section):
+    """Who speaks."""
+
+    limit: int = Field(8, ge=1, le=64, description="voices told apart at most")
+    fixed: int = Field(0, ge=0, le=64, description="number of speakers when it is known; 0: find out")
+
+
+class EncoderSettings(Section):
+    """How utterances become features."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
+    threads: int = Field(1, ge=1, description="CPU threads of each encoder")
+
+
+class ModelSettings(Section):
+    """What judges the emotion."""
+
+    checkpoint: str = Field("iemocap6", description="name of a shipped checkpoint, or path of a .safetensors file")
+
+
+class WeightsSettings(Section):
+    """Where pretrained weights are kept."""
+
+    dir: Path | None = Field(None, description="cache folder; default: the platform's cache folder")
+    local: Path | None = Field(None, description="folder in which weights are looked for before any download")
+
+
+class DataSettings(Section):
+    """Where training data are."""
+
+    dir: Path = Field(Path("../shared/data"), description="folder with iemocap/, meld/, mosi/ ...")
+
+
+class Settings(BaseModel):
+    """All sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    agent: AgentSettings = AgentSettings()
+    mqtt: MqttSettings = MqttSettings()
+    segmenter: SegmenterSettings = SegmenterSettings()
+    transcriber: TranscriberSettings = TranscriberSettings()
+    speakers: SpeakerSettings = SpeakerSettings()
+    encoders: EncoderSettings = EncoderSettings()
+    model: ModelSettings = ModelSettings()
+    weights: WeightsSettings = WeightsSettings()
+    data: DataSettings = DataSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as a reader wants to see it."""
+
+    key: str
+    value: Any
+    origin: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The effective settings and, for each `section.key` that is not the default, where its value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[Setting]:
+        for section in Settings.model_fields:
+            values = getattr(self.settings, section)
+            for name, field in type(values).model_fields.items():
+                key = f"{section}.{name}"
+                yield Setting(key, getattr(values, name), self.origins.get(key, "default"), field.description or "")
+
+
+def keys() -> list[str]:
+    """Every `section.key` there is."""
+    return [setting.key for setting in Loaded(Settings(), {})]
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] | None = None,
+) -> Loaded:
+    """Merges defaults, file, environment and command line into checked settings.
+
+    Args:
+        file: a TOML file, or None.
+        environment: variables; those that begin with `MER_` must each be a setting.
+        assignments: `section.key=value` texts of the command line.
+        options: `section.key` -> (value, option name), for options that stand for a setting, such as `--mqtt-port`.
+
+    Raises:
+        ConfigError: an unknown key, an unreadable file or a value out of range, with its origin.
+    """
+    found: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        found |= _from_file(file)
+    found |= _from_environment(environment or {})
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: write it as section.key=value")
+        key = _known(key.strip(), keys(), "--set")
+        if key == "mqtt.password":
+            raise ConfigError("--set mqtt.password: others can read a command line; use MER_MQTT_PASSWORD or a file")
+        found[key] = (value, "--set")
+    for key, (value, name) in (options or {}).items():
+        found[key] = (value, name)
+    return Loaded(_checked(found), {key: origin for key, (_, origin) in found.items()})
+
+
+def _from_file(file: Path) -> dict[str, tuple[Any, str]]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: can't be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML ({error})") from error
+    found = {}
+    for section, values in document.items():
+        _known(section, list(Settings.model_fields), str(file))
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: {section} is a section; write [{section}] and its keys below")
+        for name, value in values.items():
+            found[_known(f"{section}.{name}", keys(), str(file))] = (value, str(file))
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    # No section has an underscore in its name, so MER_<SECTION>_<KEY> can be read in one way only.
+    names = {f"MER_{key.replace('.', '_').upper()}": key for key in keys()}
+    mine = {name: value for name, value in environment.items() if name.startswith("MER_")}
+    return {names[_known(name, list(names), "the environment")]: (value, name) for name, value in mine.items()}
+
+
+def _known(key: str, known: Sequence[str], origin: str) -> str:
+    if key in known:
+        return key
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise ConfigError(f"{key} (in {origin}) is no setting; the nearest is {near[0]}. `mer-agent config` lists all")
+
+
+def _checked(found: Mapping[str, tuple[Any, str]]) -> Settings:
+    nested: dict[str, dict[str, Any]] = {}
+    for key, (value, _) in found.items():
+        section, name = key.split(".")
+        nested.setdefault(section, {})[name] = value
+    try:
+        return Settings.model_validate(nested)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{key} (from {found[key][1]}): {first['msg']}") from None
