@@ -33,7 +33,13 @@ SignedUnit = Annotated[float, Field(ge=-1, le=1)]
 class Message(BaseModel):
     """What all messages have in common: they are frozen, hold finite numbers only and name their schema."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # an error may be logged, and the input may be somebody's words
+    )
 
     # Called `schema` on the wire; pydantic has a method of that name.
     schema_version: Literal["mer/v1"] = Field(default=SCHEMA, alias="schema", description="version of this format")
