@@ -1,0 +1,110 @@
+"""Words to vectors: sentence embeddings of a frozen transformer (`text/mpnet@1`, `text/minilm@1`).
+
+Recipe 1, that of sentence-transformers: tokenise with the model's own tokeniser, cut at `TOKEN_BUDGET` tokens, run the
+model, average the last hidden states over the real tokens, scale to unit length. Everything is read from one local
+folder; nothing asks a model hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mer_agent.encoders import weights
+from mer_agent.errors import WeightsError
+from mer_agent.streams.types import Modality, Turn, Utterance
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKEN_BUDGET = 128
+"""Tokens of an utterance that are read, the two special ones included: some 30 s of speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    feature: str
+    dimension: int
+
+
+_RECIPES = {
+    "mpnet": _Recipe("text/mpnet@1", 768),
+    "minilm": _Recipe("text/minilm@1", 384),
+}
+
+
+class TextEncoder:
+    """Gives the unit-length sentence embedding of what was said; None where nothing was.
+
+    Args:
+        name: `mpnet` (768-d, the default) or `minilm` (384-d, six times faster).
+        device: `auto` (a GPU if there is one), or a torch device.
+        folder: where the weights lie; the catalogue's own folder if not given.
+
+    Raises:
+        WeightsError: the weights are unknown, not pulled yet or unreadable.
+    """
+
+    modality: Modality = "text"
+
+    def __init__(self, name: str = "mpnet", device: str = "auto", folder: Path | None = None) -> None:
+        if name not in _RECIPES:
+            raise WeightsError(f"no text encoder is called {name!r}: take one of {', '.join(_RECIPES)}")
+        recipe = _RECIPES[name]
+        self.feature = recipe.feature
+        self.dimension = recipe.dimension
+        folder = weights.path(name) if folder is None else folder
+        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._model, self._tokenizer, self._pad = _load(folder, self._device)
+
+    def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
+        """Gives [dimension] float32 on the CPU for each utterance, None where it has no words.
+
+        `past_turns` is not read: this recipe looks at the utterance alone.
+        """
+        return self.encode_texts([utterance.text for utterance in utterances])
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> list[Tensor | None]:
+        """Gives the embedding of each text, None for an empty one. The texts run as one batch."""
+        spoken = [i for i, text in enumerate(texts) if text.strip()]
+        embeddings: list[Tensor | None] = [None] * len(texts)
+        if not spoken:
+            return embeddings
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch([texts[i].strip() for i in spoken])]
+        longest = max(map(len, tokens))
+        ids = torch.full((len(tokens), longest), self._pad)  # [batch, tokens]
+        mask = torch.zeros(len(tokens), longest)
+        for row, sequence in enumerate(tokens):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            mask[row, : len(sequence)] = 1
+        mask = mask.to(self._device)
+        hidden = self._model(input_ids=ids.to(self._device), attention_mask=mask).last_hidden_state
+        pooled = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)  # [batch, dimension]
+        unit = torch.nn.functional.normalize(pooled, dim=-1).float().cpu()
+        for i, embedding in zip(spoken, unit, strict=True):
+            embeddings[i] = embedding.clone()  # or each would keep the whole batch alive
+        return embeddings
+
+
+def _load(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:
+    """Reads model and tokeniser from `folder`; gives them with the id of the padding token."""
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32)
+    except Exception as error:  # each layer below has its own exceptions; none should reach the user as a traceback
+        raise WeightsError(
+            f"the text model in {folder} can't be read ({error}); run: mer-agent weights pull"
+        ) from error
+    tokenizer.enable_truncation(TOKEN_BUDGET)  # the files of some models bring shorter limits of their own
+    tokenizer.no_padding()
+    return model.eval().to(device), tokenizer, int(config.pad_token_id)

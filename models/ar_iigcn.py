@@ -1,0 +1,115 @@
+"""AR-IIGCN: a space and a speaker graph for each modality, fused by matching attention (Shou et al. 2023).
+
+This is the whole model, top to bottom. N utterances, M modalities, d dimensions, C classes:
+
+    features of modality m   {id: [N, dimension]}
+    -> separate space        [N, d]         layers.SeparateSpace, eq. 1
+    -> speaker graph         [N, d]         graph.SpeakerGraph, eq. 8-10
+    (both for each m)        [N, M, d]
+    -> matching attention    [N, M * d]     layers.MatchingAttention
+    -> classifier            [N, C]         two linear + ReLU and a decision layer, eq. 15
+
+The adversarial stage (eq. 2-7) and the contrastive losses (eq. 11-14) read `Output.spaces` and `Output.states`; they
+change what is learned, not what is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mer_agent.models.batch import Batch, FeatureSpec
+from mer_agent.models.graph import SpeakerGraph, speaker_edges
+from mer_agent.models.layers import MatchingAttention, SeparateSpace, classifier
+from mer_agent.models.stream import Stream
+from mer_agent.streams.types import MODALITIES, Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a model says of N utterances: logits [N, C], and per modality what losses may want to see.
+
+    `spaces` [N, M, d] is what enters the graphs, `states` [N, M, d] what leaves them; `modal_logits` [N, M, C] is each
+    modality judging alone, in training only.
+    """
+
+    logits: Tensor
+    spaces: Tensor | None = None
+    states: Tensor | None = None
+    modal_logits: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of the model; they stand in the checkpoint's card."""
+
+    dimension: int = 192
+    hidden: int = 192
+    layers: int = 2
+    window: int = 10
+    heads: int = 4
+    dropout: float = 0.4
+    input_dropout: float = 0.2
+    future: int = 0
+    share: bool = True
+
+
+class ARIIGCN(nn.Module):
+    """The fusion model. It holds no conversation: `stream()` gives an object that does."""
+
+    def __init__(self, specs: Sequence[FeatureSpec], classes: int, shape: Shape | None = None) -> None:
+        super().__init__()
+        self.shape = shape = shape or Shape()
+        self.specs, self.classes = tuple(specs), classes
+        self.modalities: tuple[Modality, ...] = tuple(m for m in MODALITIES if any(s.modality == m for s in specs))
+        self.spaces = nn.ModuleList(
+            SeparateSpace(
+                [spec for spec in specs if spec.modality == modality],
+                shape.dimension,
+                dropout=shape.dropout,
+                input_dropout=shape.input_dropout,
+            )
+            for modality in self.modalities
+        )
+        self.graphs = nn.ModuleList(
+            SpeakerGraph(
+                shape.dimension,
+                layers=shape.layers,
+                window=shape.window,
+                future=shape.future,
+                heads=shape.heads,
+                dropout=shape.dropout,
+                share=shape.share,
+            )
+            for _ in self.modalities
+        )
+        self.fusion = MatchingAttention(shape.dimension)
+        self.classifier = classifier(len(self.modalities) * shape.dimension, shape.hidden, classes, shape.dropout)
+        self.modal_heads = nn.ModuleList(nn.Linear(shape.dimension, classes) for _ in self.modalities)
+        self.temperature = nn.Buffer(torch.ones(()))
+        """Divides the logits so that confidences are honest; fitted on the validation split after training."""
+
+    def forward(self, batch: Batch) -> Output:
+        """Gives the logits of every utterance of the batch's dialogues."""
+        edges = speaker_edges(batch.speakers, batch.dialogue, window=self.shape.window, future=self.shape.future)
+        spaces = [space(batch.features, batch.present) for space in self.spaces]  # M x [N, d]
+        states = [graph(nodes, edges) for graph, nodes in zip(self.graphs, spaces, strict=True)]
+        stacked = torch.stack(states, 1)  # [N, M, d]
+        modal = None
+        if self.training:
+            modal = torch.stack([head(state) for head, state in zip(self.modal_heads, states, strict=True)], 1)
+        return Output(self.judge(stacked), torch.stack(spaces, 1), stacked, modal)
+
+    def stream(self) -> Stream:
+        """Gives a new conversation, to be fed utterance by utterance. Put the model in `eval()` first."""
+        if self.training:
+            raise RuntimeError("model.eval() first: dropout would make a live conversation random")
+        return Stream(self)
+
+    def judge(self, states: Tensor) -> Tensor:
+        """Gives the logits [N, C] of the graphs' states [N, M, d]."""
+        logits: Tensor = self.classifier(self.fusion(states))
+        return logits / self.temperature

@@ -1,0 +1,78 @@
+"""What models read: the nodes of one or more dialogues, laid end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from mer_agent.streams.types import Modality
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What a model must know of a feature: its id, its modality, its size, and what its numbers are called.
+
+    `mean` and `deviation` [dimension] normalise it; `names` tells the columns of a feature that has nameable ones
+    (prosody), so that a column can never be mistaken for another.
+    """
+
+    id: str
+    modality: Modality
+    dimension: int
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N utterances of one or more dialogues; those of a dialogue lie together, in the order of their ends.
+
+    `features` holds [N, dimension] for each feature id and `present` [N] says where it is there at all. Rows that
+    are not are never read. `speakers`, `dialogue` and `labels` are int64 [N].
+    """
+
+    features: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+    speakers: Tensor
+    dialogue: Tensor
+    labels: Tensor
+    names: Sequence[str] = field(default=())
+    """Utterance ids, for those who report; models don't look."""
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Gives the same batch on `device`."""
+        return replace(
+            self,
+            features={key: value.to(device) for key, value in self.features.items()},
+            present={key: value.to(device) for key, value in self.present.items()},
+            speakers=self.speakers.to(device),
+            dialogue=self.dialogue.to(device),
+            labels=self.labels.to(device),
+        )
+
+    def dialogues(self, wanted: Tensor) -> Batch:
+        """Gives the part of the batch whose dialogue is among `wanted` (int64 [D])."""
+        rows = torch.isin(self.dialogue, wanted).nonzero().flatten()
+        names = [self.names[i] for i in rows.tolist()] if self.names else ()
+        return Batch(
+            {key: value[rows] for key, value in self.features.items()},
+            {key: value[rows] for key, value in self.present.items()},
+            self.speakers[rows],
+            self.dialogue[rows],
+            self.labels[rows],
+            names,
+        )
+
+    def without(self, feature_ids: Sequence[str]) -> Batch:
+        """Gives the same utterances with these features absent."""
+        present = {key: torch.zeros_like(value) if key in feature_ids else value for key, value in self.present.items()}
+        return replace(self, present=present)

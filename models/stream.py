@@ -1,0 +1,150 @@
+"""A conversation as the fusion model follows it: utterance by utterance in, a distribution out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mer_agent.errors import CheckpointError
+from mer_agent.models.graph_state import GraphState
+from mer_agent.streams.types import Modality
+
+if TYPE_CHECKING:
+    from mer_agent.models.ar_iigcn import ARIIGCN
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the model thinks of one utterance: `probabilities` [C], float32, in the order of the card's labels."""
+
+    probabilities: Tensor
+    context_length: int
+    """How many earlier utterances it could feel: those in the graph's reach that nobody had forgotten."""
+    used: tuple[Modality, ...]
+    """The modalities that this utterance brought. None at all means that the context alone speaks."""
+    missing: tuple[Modality, ...]
+
+
+class Stream:
+    """One conversation's state beside a model that never changes. Not for two threads at once.
+
+    Features come as the encoders give them ({feature id: float32 [dimension]}, a missing key is absent); they are
+    normalised in the model. Speakers are small integers, None when unknown.
+    """
+
+    def __init__(self, model: ARIIGCN) -> None:
+        self._model = model
+        self._graphs = [GraphState(graph) for graph in model.graphs]
+        self._numbers: OrderedDict[str, int] = OrderedDict()  # utterance id -> node number, while it can be revised
+
+    def __len__(self) -> int:
+        """How many utterances there were, forgotten ones among them."""
+        return len(self._graphs[0])
+
+    def append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
+        """Adds an utterance that has just ended and judges it.
+
+        Raises:
+            ValueError: the id is in use already.
+            CheckpointError: a feature has another dimension than the model was trained on.
+        """
+        states = self._append(utterance_id, speaker, features)
+        return self._judge(states, len(self) - 1, features)
+
+    def append_context(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> None:
+        """Adds a turn that others react to but that gets no judgement, such as the dialogue system's own."""
+        self._append(utterance_id, speaker, features)
+
+    @torch.no_grad()
+    def preview(self, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
+        """Judges an utterance as if it ended now, and adds nothing."""
+        nodes = self._nodes(features)
+        states = [graph.preview(node, speaker) for graph, node in zip(self._graphs, nodes, strict=True)]
+        return self._judge(states, len(self), features)
+
+    @torch.no_grad()
+    def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement | None:
+        """Replaces an utterance, recomputes those after it, and judges it anew.
+
+        None, and nothing changes, where it is unknown, forgotten, or too old to matter to a future one.
+        """
+        number = self._numbers.get(utterance_id)
+        if number is None or not self._graphs[0].holds(number):
+            return None
+        states = []
+        for graph, node in zip(self._graphs, self._nodes(features), strict=True):
+            state = graph.revise(number, node, speaker)
+            assert state is not None  # noqa: S101  # all graphs hold the same nodes
+            states.append(state)
+        return self._judge(states, number, features)
+
+    def forget(self, speaker: int) -> int:
+        """Removes all trace of a speaker; gives how many remembered utterances that were."""
+        counts = [graph.forget(speaker) for graph in self._graphs]
+        self._numbers = OrderedDict((k, n) for k, n in self._numbers.items() if self._graphs[0].holds(n))
+        return counts[0]  # all graphs hold the same nodes
+
+    def reset(self) -> None:
+        """Forgets the whole conversation."""
+        for graph in self._graphs:
+            graph.reset()
+        self._numbers.clear()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gives the state: per modality tensors and integers, and the ids of the utterances that can be revised."""
+        graphs = {m: graph.to_dict() for m, graph in zip(self._model.modalities, self._graphs, strict=True)}
+        return {"graphs": graphs, "numbers": dict(self._numbers)}
+
+    def load_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on from what `to_dict` gave.
+
+        Raises:
+            ValueError: it comes from another model.
+        """
+        if tuple(saved["graphs"]) != self._model.modalities:
+            raise ValueError("the saved state comes from a model of other modalities")
+        for modality, graph in zip(self._model.modalities, self._graphs, strict=True):
+            graph.load_dict(saved["graphs"][modality])
+        self._numbers = OrderedDict(saved["numbers"])
+
+    @torch.no_grad()
+    def _append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> list[Tensor]:
+        if utterance_id in self._numbers:
+            raise ValueError(f"utterance {utterance_id} is in the conversation already: revise it instead")
+        nodes = self._nodes(features)
+        states = [graph.append(node, speaker) for graph, node in zip(self._graphs, nodes, strict=True)]
+        self._numbers[utterance_id] = len(self) - 1
+        if len(self._numbers) > self._graphs[0].reach:
+            self._numbers.popitem(last=False)
+        return states
+
+    def _nodes(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """Gives each modality's vector [d] of an utterance, as it enters the graph."""
+        values, present = {}, {}
+        for spec in self._model.specs:
+            value = features.get(spec.id)
+            if value is not None and value.shape != (spec.dimension,):
+                raise CheckpointError(
+                    f"{spec.id} has the shape {tuple(value.shape)}; the checkpoint was trained on ({spec.dimension},)"
+                )
+            device = self._model.temperature.device
+            values[spec.id] = torch.zeros(1, spec.dimension) if value is None else value.detach().float().unsqueeze(0)
+            values[spec.id] = values[spec.id].to(device)
+            present[spec.id] = torch.tensor([value is not None], device=device)
+        return [space(values, present)[0] for space in self._model.spaces]
+
+    @torch.no_grad()
+    def _judge(self, states: list[Tensor], number: int, features: Mapping[str, Tensor]) -> Judgement:
+        probabilities = self._model.judge(torch.stack(states).unsqueeze(0))[0].softmax(-1).cpu()
+        brought = {spec.modality for spec in self._model.specs if spec.id in features}
+        return Judgement(
+            probabilities,
+            self._graphs[0].heard(number),
+            tuple(m for m in self._model.modalities if m in brought),
+            tuple(m for m in self._model.modalities if m not in brought),
+        )
