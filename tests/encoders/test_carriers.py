@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import signal
+import time
 import zipfile
 
 import pytest
@@ -205,8 +206,10 @@ def test_ctrl_c_ends_pip_too_and_leaves_nothing_half_done(tmp_path, pip, monkeyp
         if pip.calls():
             raise KeyboardInterrupt
 
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         PipShelf(tmp_path / "w", interrupt).get(PARTED.wheels["a"])
+    assert time.monotonic() - started < 30, "pip was ended, not waited for"
     assert list((tmp_path / "w").iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pip.calls()[0]["pid"], signal.SIGTERM)

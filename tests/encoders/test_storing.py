@@ -156,6 +156,9 @@ def test_the_lock_keeps_a_second_program_waiting_until_the_first_is_gone(tmp_pat
             holder.kill()
 
     with holder:
-        assert holder.stdout.readline() == "held\n"
-        with locked(tmp_path / "lock", waiting):
-            assert len(waited) >= 3
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with locked(tmp_path / "lock", waiting):
+                assert len(waited) >= 3
+        finally:
+            holder.kill()

@@ -200,6 +200,7 @@ def start_pull(pip):
     process = subprocess.Popen([sys.executable, "-c", PULL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     json.dump({"catalogue": TEXT, "pip": pip.command}, process.stdin)
     process.stdin.close()
+    process.stdin = None  # `communicate` would flush it
     return process
 
 
@@ -229,10 +230,13 @@ def test_a_pull_that_is_killed_goes_on_with_what_it_had(cache, pip):
 def test_two_programs_that_pull_at_once_fetch_once(pip):
     pip.order({"carrier-one==1.0": {"seconds": 2}})
     both = [start_pull(pip), start_pull(pip)]
-    heard = [process.stdout.read() for process in both]
-    for process in both:
-        process.stdout.close()
-        assert process.wait(30) == 0
+    try:
+        heard = [process.communicate(timeout=60)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in both] == [0, 0]
     assert sorted(pip.fetched()) == ["carrier-one==1.0", "carrier-two==1.0"]
     assert sum("waiting" in text for text in heard) == 1
     assert all(text.splitlines()[-1].startswith("ready") for text in heard)
