@@ -1,0 +1,180 @@
+"""Voice to vector: the GE2E speaker encoder, which also carries much of how something was said (`audio/ge2e@1`).
+
+Recipe 1, that of the encoder's training and of the embeddings that the fusion model learned from:
+
+1. raise the volume to -30 dBFS if it is lower; cut silences (`vad_gmm`) that are longer than about a quarter second;
+2. mel spectrogram: 40 bands of power (not its logarithm), 25 ms Hann windows every 10 ms;
+3. windows of 160 frames (1.6 s) that overlap by half, zero-padded at the end; the last one is left out if less than
+   three quarters of it is sound;
+4. each through a three-layer LSTM of 256 units, then `e = relu(W h + b)`, scaled to unit length;
+5. the mean of the windows, scaled to unit length again.
+
+Source: Wan et al. 2018, "Generalized end-to-end loss for speaker verification", with the weights that Resemblyzer
+published (Apache-2.0). Resemblyzer itself takes 1.3 windows a second (a step of 77 frames); the step of 80 is that of
+Jia et al. 2018 ("Real-Time Voice Cloning"), with which the embeddings in use for IEMOCAP were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mer_agent.encoders import weights
+from mer_agent.encoders.vad_gmm import FRAME_SAMPLES, speech_frames
+from mer_agent.errors import WeightsError
+from mer_agent.streams.types import SAMPLE_RATE_HZ, Modality, Turn, Utterance
+
+DIMENSION = 256
+LEAST_SPEECH_S = 0.2
+"""What is left after the silences are cut must be this long, or there is no embedding."""
+
+_TARGET_DBFS = -30.0
+_SMOOTHING_FRAMES = 8
+_KEPT_SILENCE_FRAMES = 3
+"""Frames of silence that stay on each side of speech."""
+
+_WINDOW_SAMPLES, _HOP_SAMPLES, _MELS = 400, 160, 40
+_PARTIAL_FRAMES, _PARTIAL_STEP, _LEAST_COVERAGE = 160, 80, 0.75
+_LARGEST_BATCH = 128
+"""Windows that go through the network at once: some minutes of speech, 3 MB."""
+
+
+class VoiceEncoder:
+    """Gives the unit-length GE2E embedding of a voice; None where there is too little speech to hear one.
+
+    Args:
+        device: `auto` (a GPU if there is one), or a torch device.
+        folder: where `ge2e.safetensors` lies; the catalogue's own folder if not given.
+
+    Raises:
+        WeightsError: the weights are not pulled yet or unreadable.
+    """
+
+    feature = "audio/ge2e@1"
+    modality: Modality = "audio"
+    dimension = DIMENSION
+
+    def __init__(self, device: str = "auto", folder: Path | None = None) -> None:
+        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._network = _load(weights.path("ge2e") if folder is None else folder).to(self._device)
+        self._filters = torch.from_numpy(_mel_filters())
+        self._window = torch.hann_window(_WINDOW_SAMPLES)
+
+    def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
+        """Gives [256] float32 on the CPU for each utterance, None where it has too little sound or speech.
+
+        `past_turns` is not read: this recipe hears the utterance alone.
+        """
+        return self.encode_sounds([utterance.audio for utterance in utterances])
+
+    @torch.inference_mode()
+    def encode_sounds(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
+        """Gives the embedding of each sound (float32 [n], 16 kHz). Their windows run as one batch."""
+        partials = [self._partials(sound) for sound in sounds]
+        counts = [len(p) for p in partials]
+        embeddings: list[Tensor | None] = [None] * len(sounds)
+        if not any(counts):
+            return embeddings
+        batches = torch.split(torch.cat(partials), _LARGEST_BATCH)
+        embedded = torch.cat([self._network(batch.to(self._device)).cpu() for batch in batches])  # [windows, 256]
+        for i, own in enumerate(torch.split(embedded, counts)):
+            if len(own):
+                embeddings[i] = nn.functional.normalize(own.mean(dim=0), dim=0)
+        return embeddings
+
+    def _partials(self, sound: NDArray[np.float32] | None) -> Tensor:
+        """Gives the mel windows of a sound, [windows, 160, 40]; none where there is too little speech."""
+        speech = without_silences(raise_volume(sound)) if sound is not None else np.zeros(0, dtype=np.float32)
+        if len(speech) < LEAST_SPEECH_S * SAMPLE_RATE_HZ:
+            return torch.empty(0, _PARTIAL_FRAMES, _MELS)
+        starts = _partial_starts(len(speech))
+        end = (starts[-1] + _PARTIAL_FRAMES) * _HOP_SAMPLES
+        padded = torch.from_numpy(np.pad(speech, (0, max(0, end - len(speech)))))
+        spectrum = torch.stft(
+            padded, _WINDOW_SAMPLES, _HOP_SAMPLES, window=self._window, pad_mode="constant", return_complex=True
+        )
+        mel = (self._filters @ spectrum.abs().square()).T  # [frames, 40]
+        return torch.stack([mel[start : start + _PARTIAL_FRAMES] for start in starts])
+
+
+class _Network(nn.Module):
+    """Three LSTM layers and a projection: mel windows [batch, 160, 40] to unit vectors [batch, 256]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(_MELS, 256, num_layers=3, batch_first=True)
+        self.linear = nn.Linear(256, DIMENSION)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        _, (hidden, _) = self.lstm(mel)
+        return nn.functional.normalize(torch.relu(self.linear(hidden[-1])), dim=-1)
+
+
+def _load(folder: Path) -> _Network:
+    from safetensors.torch import load_file
+
+    path = folder / "ge2e.safetensors"
+    network = _Network()
+    try:
+        state = load_file(path)
+        # The loss's own two numbers are in the file too; nothing here needs them.
+        network.load_state_dict({key: value for key, value in state.items() if not key.startswith("similarity_")})
+    except Exception as error:  # safetensors and torch have their own exceptions; none should reach the user
+        raise WeightsError(
+            f"the voice model {path} can't be read ({error}); run: mer-agent weights pull ge2e"
+        ) from error
+    return network.eval()
+
+
+def raise_volume(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gives the sound at -30 dBFS if it is softer than that. NaN and infinity count as silence, clipping is kept."""
+    sound = np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1, 1).astype(np.float32, copy=False)
+    power = float(np.mean(np.square(sound, dtype=np.float64))) if len(sound) else 0.0
+    if power == 0.0:
+        return sound
+    gain_db = _TARGET_DBFS - 10 * np.log10(power)
+    return sound if gain_db <= 0 else (sound * np.float32(10 ** (gain_db / 20)))
+
+
+def without_silences(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gives the sound (float32 [n], 16 kHz) with its speech, and at most 90 ms of silence on each side of it.
+
+    A frame counts as speech when more than half of the eight frames around it do: a click is no speech, a stop
+    consonant no silence.
+    """
+    speech = speech_frames(samples)
+    if not speech.any():
+        return samples[:0]
+    padded = np.pad(speech.astype(np.int64), ((_SMOOTHING_FRAMES - 1) // 2, _SMOOTHING_FRAMES // 2))
+    often = np.convolve(padded, np.ones(_SMOOTHING_FRAMES, dtype=np.int64), "valid") > _SMOOTHING_FRAMES // 2
+    around = np.pad(often, _KEPT_SILENCE_FRAMES)
+    kept = np.convolve(around, np.ones(2 * _KEPT_SILENCE_FRAMES + 1, dtype=np.int64), "valid") > 0
+    return samples[: len(speech) * FRAME_SAMPLES][np.repeat(kept, FRAME_SAMPLES)]
+
+
+def _partial_starts(samples: int) -> list[int]:
+    """Gives the first mel frame of each window."""
+    frames = -(-(samples + 1) // _HOP_SAMPLES)
+    starts = list(range(0, max(1, frames - _PARTIAL_FRAMES + _PARTIAL_STEP + 1), _PARTIAL_STEP))
+    coverage = (samples - starts[-1] * _HOP_SAMPLES) / (_PARTIAL_FRAMES * _HOP_SAMPLES)
+    return starts[:-1] if coverage < _LEAST_COVERAGE and len(starts) > 1 else starts
+
+
+def _mel_filters() -> NDArray[np.float32]:
+    """Gives triangular filters of equal area, [40, 201], evenly spaced on Slaney's mel scale from 0 to 8 kHz.
+
+    The scale is linear up to 1 kHz (15 mel) and logarithmic above, 27 steps for a factor of 6.4.
+    """
+    highest = 15 + 27 * np.log(SAMPLE_RATE_HZ / 2 / 1000) / np.log(6.4)
+    mel = np.linspace(0, highest, _MELS + 2)
+    edges = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    frequency = np.linspace(0, SAMPLE_RATE_HZ / 2, _WINDOW_SAMPLES // 2 + 1)
+    triangle = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre))
+    filters: NDArray[np.float32] = (np.maximum(triangle, 0) * 2 / (high - low)).astype(np.float32)
+    return filters
