@@ -227,13 +227,15 @@ async def _open(client: aiomqtt.Client, endpoint: Endpoint) -> None:
         _abandon(client)
         raise _explain(error, endpoint) from error
     except asyncio.CancelledError:
-        # The thread that connects can't be interrupted, and the socket that it opens must not outlive us.
-        await asyncio.wait({opening}, timeout=CONNECT_S + ANSWER_S)
-        if opening.cancel() or opening.cancelled() or opening.exception():
-            _abandon(client)
-        else:
-            with contextlib.suppress(aiomqtt.MqttError):
-                await client.__aexit__(None, None, None)
+        # The thread that connects can't be interrupted, and the socket that it opens must not outlive us. After that
+        # only the broker's answer is missing, for which we needn't stay.
+        while client._client.socket() is None and not opening.done():
+            await asyncio.wait({opening}, timeout=0.05)
+        await asyncio.wait({opening}, timeout=0.05)
+        opening.cancel()
+        await asyncio.wait({opening})
+        client._connected = asyncio.Future()  # as aiomqtt does after a failure, but not after a cancellation
+        _abandon(client)
         raise
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -153,6 +154,22 @@ def test_payloads_validate_against_the_published_schemas() -> None:
         assert not emotion.is_valid(payload), field
     status = StatusMessage(agent="desk", state="ready", version="0.1.0", since=datetime.now(UTC))
     jsonschema.Draft202012Validator(schemas["status"]).validate(json.loads(status.to_json()))
+
+
+@pytest.mark.parametrize("name", ["emotion", "status"])
+def test_the_payloads_in_the_docs_are_what_the_code_makes(name: str) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
+    shown = docs.split(f"<!-- example: {name} -->\n```json\n")[1].split("```")[0]
+    status = StatusMessage(
+        agent="desk",
+        state="ready",
+        session="s1",
+        sources={"audio-0": "ok", "video-0": "no frames for 3 s"},
+        version="0.1.0",
+        since=SESSION_STARTED,
+    )
+    made = {"emotion": message(4, speaker=1), "status": status}[name]
+    assert shown == json.dumps(json.loads(made.to_json()), indent=2) + "\n"
 
 
 def test_every_field_is_described() -> None:
