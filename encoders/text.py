@@ -96,7 +96,9 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:
     """Reads model and tokeniser from `folder`; gives them with the id of the padding token."""
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # loading takes a second; its bar would fall into the agent's own output
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,23 @@ PROSODY_COLUMNS = {
     "hnr_db_mean": "mean_hnr",
 }
 """Our name of a prosodic descriptor -> its column in `prosody.csv`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a data set comes from and what its terms allow; this goes into the cards of what is trained on it."""
+
+    data: str
+    terms: str
+
+
+DATA = {
+    "iemocap": Source(
+        "IEMOCAP (Busso et al. 2008), 6 classes: 7,433 utterances of 151 dialogues: 5,163 for training, 647 to "
+        "validate, 1,623 (Session 5) for testing; ordered by the end of each utterance",
+        "IEMOCAP is licensed for research; so are weights trained on it",
+    )
+}
 
 EncodeTexts = Callable[[Sequence[str]], "list[Tensor | None]"]
 
@@ -179,9 +197,9 @@ def _check(utterance: dict[str, Any], seen: set[str]) -> None:
 
 def _embeddings(path: Path, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             rows = {str(name): row for name, row in zip(archive["id"], archive["embedding"], strict=True)}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"can't read the embeddings in {path}: {error}") from error
     return _gather(path, rows, ids, finite=True)
 

@@ -194,12 +194,18 @@ class SpeakerGraph(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     @property
+    def rounds(self) -> list[tuple[SpeakerGraphConv, nn.LayerNorm]]:
+        """The convolutions with their norms, in order."""
+        pairs = zip(self.convs, self.norms, strict=True)
+        return [(cast(SpeakerGraphConv, conv), cast(nn.LayerNorm, norm)) for conv, norm in pairs]
+
+    @property
     def reach(self) -> int:
         """How many utterances back anything can be felt: window x layers."""
         return self.window * len(self.convs)
 
     def forward(self, nodes: Tensor, edges: Edges) -> Tensor:
         """Gives the nodes' states [N, d] after all rounds."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        for conv, norm in self.rounds:
             nodes = norm(nodes + self.dropout(conv(nodes, edges)))
         return nodes

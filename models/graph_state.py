@@ -30,6 +30,7 @@ class GraphState:
         if graph.future:
             raise ValueError("a graph that looks into the future can't be streamed")
         self._graph = graph
+        self._rounds = graph.rounds
         self._keep = graph.window * (len(graph.convs) + 1)
         self._places = 4 * self._keep  # arrivals move along the buffers and rarely have to be moved back
         self.reset()
@@ -40,8 +41,8 @@ class GraphState:
         dimension, places = self._graph.dimension, self._places
         self._inputs = like.new_zeros(places, dimension)
         self._states = like.new_zeros(places, dimension)
-        self._keys = [like.new_zeros(places, conv.key.out_features) for conv in self._graph.convs]
-        self._values = [like.new_zeros(places, conv.relations, dimension) for conv in self._graph.convs]
+        self._keys = [like.new_zeros(places, conv.key.out_features) for conv, _ in self._rounds]
+        self._values = [like.new_zeros(places, conv.relations, dimension) for conv, _ in self._rounds]
         self._speakers = torch.full((places,), UNKNOWN_SPEAKER, device=like.device)
         self._alive = torch.zeros(places, dtype=torch.bool, device=like.device)
         self._steps = torch.arange(self._graph.window, -1, -1, device=like.device)
@@ -160,7 +161,7 @@ class GraphState:
             rows, back = living + low, back[living]
         relation = relation_types(self._speakers[place], self._speakers[rows], back)
         state = self._inputs[place]
-        for k, (conv, norm) in enumerate(zip(self._graph.convs, self._graph.norms, strict=True)):
+        for k, (conv, norm) in enumerate(self._rounds):
             query, key, value = conv.project(state.unsqueeze(0))
             self._keys[k][place], self._values[k][place] = key[0], value[0]
             state = norm(state + conv.step(query[0], self._keys[k][rows], self._values[k][rows], relation, back))

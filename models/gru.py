@@ -34,7 +34,7 @@ class PastGRU(nn.Module):
         for name, normalise in zip(self.ids, self.normalise, strict=True):
             parts.append(normalise(batch.features[name]) * batch.present[name].unsqueeze(-1))
         rows = self.dropout(torch.cat(parts, -1))
-        lengths = batch.dialogue.unique_consecutive(return_counts=True)[1].tolist()
+        lengths = torch.unique_consecutive(batch.dialogue, return_counts=True)[1].tolist()
         padded = pad_sequence(list(rows.split(lengths)), batch_first=True)  # padding after the end: no influence
         hidden = self.gru(padded)[0]
         states = torch.cat([hidden[k, :length] for k, length in enumerate(lengths)])

@@ -81,7 +81,8 @@ class MatchingAttention(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Gives the fused vector of each utterance."""
         affinity = self.match(states) @ states.transpose(1, 2) / states.shape[-1] ** 0.5  # [N, M, M]
-        return (states + affinity.softmax(-1) @ states).flatten(1)
+        fused: Tensor = states + affinity.softmax(-1) @ states
+        return fused.flatten(1)
 
 
 def classifier(dimension: int, hidden: int, classes: int, dropout: float) -> nn.Sequential:

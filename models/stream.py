@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from mer_agent.errors import CheckpointError
+from mer_agent.models.graph import SpeakerGraph
 from mer_agent.models.graph_state import GraphState
 from mer_agent.streams.types import Modality
 
@@ -39,7 +40,7 @@ class Stream:
 
     def __init__(self, model: ARIIGCN) -> None:
         self._model = model
-        self._graphs = [GraphState(graph) for graph in model.graphs]
+        self._graphs = [GraphState(cast(SpeakerGraph, graph)) for graph in model.graphs]
         self._numbers: OrderedDict[str, int] = OrderedDict()  # utterance id -> node number, while it can be revised
 
     def __len__(self) -> int:

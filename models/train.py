@@ -72,8 +72,13 @@ def feature_specs(batch: Batch, recipe: Recipe) -> list[FeatureSpec]:
         deviation = (rows - mean).square().nanmean(0).sqrt()
         names = recipe.descriptors if name.startswith("audio/prosody@") else ()
         modality = MODALITY_OF[name.partition("/")[0]]
-        specs.append(FeatureSpec(name, modality, rows.shape[1], tuple(mean.tolist()), tuple(deviation.tolist()), names))
+        specs.append(FeatureSpec(name, modality, rows.shape[1], _brief(mean), _brief(deviation), names))
     return specs
+
+
+def _brief(values: Tensor) -> tuple[float, ...]:
+    """Six digits, so that the card's statistics are the very ones that the model was trained with."""
+    return tuple(float(f"{value:.6g}") for value in values.tolist())
 
 
 def drop_features(batch: Batch, specs: list[FeatureSpec], recipe: Recipe, generator: torch.Generator) -> Batch:
@@ -144,7 +149,7 @@ def train(
     resume = folder / f"{recipe.model}-{seed}.state.pt" if folder else None
     if resume and resume.is_file():
         state.load(torch.load(resume, weights_only=True, map_location=device), recipe)
-    dialogues = training.dialogue.unique().cpu()
+    dialogues = torch.tensor(sorted(set(training.dialogue.tolist())))
     steps_per_epoch = math.ceil(len(dialogues) / recipe.batch_dialogues)
     started = time.monotonic()
     for epoch in range(len(state.epochs), recipe.epochs):
@@ -152,9 +157,8 @@ def train(
         total = 0.0
         torch.manual_seed(seed * 100_003 + epoch)  # so that a run that goes on is the run that never stopped
         state.generator.manual_seed(seed * 100_003 + epoch)
-        for step, some in enumerate(
-            dialogues[torch.randperm(len(dialogues), generator=state.generator)].split(recipe.batch_dialogues)
-        ):
+        order = dialogues[torch.randperm(len(dialogues), generator=state.generator)]
+        for step, some in enumerate(torch.split(order, recipe.batch_dialogues)):
             state.set_rate(epoch + step / steps_per_epoch)
             batch = drop_features(training.dialogues(some.to(device)), specs, recipe, state.generator)
             loss = loss_of(model(batch), batch.labels, recipe)
@@ -181,7 +185,8 @@ class _State:
 
     def __init__(self, model: nn.Module, recipe: Recipe, seed: int) -> None:
         self.model, self.recipe = model, recipe
-        decay, plain = [], []
+        decay: list[Tensor] = []
+        plain: list[Tensor] = []
         for parameter in model.parameters():
             (decay if parameter.ndim > 1 else plain).append(parameter)
         groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -268,7 +273,7 @@ def _record(
     model.eval()
     valid = parts["valid"]
     temperature = fit_temperature(model(valid).logits.cpu(), valid.labels.cpu())
-    model.temperature.fill_(temperature)  # type: ignore[operator,union-attr]
+    model.temperature.fill_(temperature)  # type: ignore[operator]
     final: dict[str, Any] = {}
     predictions: dict[str, dict[str, list[float]]] = {}
     for split in ("valid", "test"):
@@ -280,6 +285,7 @@ def _record(
     return {
         "recipe": asdict(recipe),
         "data": corpus.name,
+        "label_set": corpus.label_set,
         "labels": list(corpus.labels),
         "protocol": "clean",
         "seed": seed,

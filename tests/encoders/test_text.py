@@ -1,0 +1,81 @@
+"""The text encoder with its real weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import needs
+
+from mer_agent.encoders.base import Encoder
+from mer_agent.encoders.text import TextEncoder
+from mer_agent.errors import WeightsError
+from mer_agent.streams.types import Transcript, Turn, Utterance
+
+TEXTS = [
+    "Okay.",
+    "I can't believe that you would do this to me, after everything that we have been through!",
+    "Yeah, fine.",
+]
+
+
+def said(text: str | None) -> Utterance:
+    return Utterance("u", 0, 0, 1, transcript=None if text is None else Transcript(text))
+
+
+def test_an_unknown_encoder_is_told():
+    with pytest.raises(WeightsError, match="mpnet, minilm"):
+        TextEncoder("bert")
+
+
+def test_a_broken_folder_is_told(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(WeightsError, match="can't be read"):
+        TextEncoder("minilm", "cpu", tmp_path)
+
+
+@pytest.fixture(scope="module", params=["minilm", "mpnet"])
+def encoder(request):
+    return TextEncoder(request.param, "cpu", needs.weights(request.param))
+
+
+@pytest.mark.real_weights
+def test_batch_equals_single(encoder):
+    assert isinstance(encoder, Encoder)
+    together = encoder.encode([said(text) for text in TEXTS])
+    for text, row in zip(TEXTS, together, strict=True):
+        (alone,) = encoder.encode([said(text)], [[Turn(1, "something before")]])
+        assert row.shape == (encoder.dimension,)
+        assert row.dtype == torch.float32
+        assert float(row.norm()) == pytest.approx(1, abs=1e-5)
+        assert torch.allclose(row, alone, atol=1e-5)
+
+
+@pytest.mark.real_weights
+def test_no_words_is_no_vector(encoder):
+    first, second, third = encoder.encode([said(None), said("  "), said("Hello.")])
+    assert first is None
+    assert second is None
+    assert third is not None
+    assert encoder.encode([]) == []
+
+
+@pytest.mark.real_weights
+def test_meaning_is_near_meaning(encoder):
+    glad, happy, table = encoder.encode_texts(
+        ["I am so glad!", "This makes me very happy.", "The table is made of oak."]
+    )
+    assert float(glad @ happy) > float(glad @ table) + 0.2
+
+
+@pytest.mark.real_weights
+def test_a_speech_is_cut_at_the_budget(encoder):
+    once, twice = encoder.encode_texts(["word " * 300, "word " * 600])
+    assert torch.allclose(once, twice, atol=1e-6)
+
+
+@pytest.mark.real_weights
+def test_the_recipe_has_not_changed():
+    """What the checkpoint was trained on: some of the numbers that the features had then."""
+    encoder = TextEncoder("mpnet", "cpu", needs.weights("mpnet"))
+    (row,) = encoder.encode_texts(["Excuse me."])
+    assert row[[0, 1, 767]].tolist() == pytest.approx([0.016634, -0.006423, -0.007443], abs=2e-5)
