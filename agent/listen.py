@@ -66,7 +66,7 @@ async def listen(
                 if isinstance(message, EmotionMessage):
                     count += 1
                     alive.add(message.agent)
-                    _print_emotion(console, message, json_lines)
+                    print_emotion(console, message, json_lines)
                     continue
                 if console.is_terminal and not json_lines:
                     console.print(Text(f"{message.agent} is {message.state}", style="dim"))
@@ -123,7 +123,8 @@ def arrival_delay_ms(message: EmotionMessage, arrived: datetime) -> float | None
     return (arrived - message.ended_at).total_seconds() * 1000
 
 
-def _print_emotion(console: Console, message: EmotionMessage, json_lines: bool) -> None:
+def print_emotion(console: Console, message: EmotionMessage, json_lines: bool = False) -> None:
+    """Prints an utterance that has just arrived: in colour on a terminal, plainly elsewhere, or as JSON."""
     arrived = datetime.now(UTC)
     if json_lines:
         console.file.write(message.to_json() + "\n")

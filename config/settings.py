@@ -8,6 +8,7 @@ option such as `--mqtt-port` that stands for one). An unknown key is an error th
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class AgentSettings(Section):
     """Who we are."""
 
     name: TopicSegment = Field("agent", description="name of this agent in every topic")
-    session: str = Field("", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in every topic; empty: the time")
+    session: str = Field("", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in every topic; empty: name of the recording")
 
 
 class MqttSettings(Section):
@@ -181,6 +182,29 @@ def load(
     for key, (value, name) in (options or {}).items():
         found[key] = (value, name)
     return Loaded(_checked(found), {key: origin for key, (_, origin) in found.items()})
+
+
+def plain(value: Any) -> str:
+    """A value as a person reads it; a secret shows only that it is there."""
+    if isinstance(value, SecretStr):
+        return "***" if value.get_secret_value() else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def as_toml(loaded: Loaded) -> str:
+    """The settings as a file that `--config` reads, with the meaning of each; secrets and unset paths are left out."""
+    lines: list[str] = []
+    for setting in loaded:
+        section, name = setting.key.split(".")
+        if f"[{section}]" not in lines:
+            lines += ["", f"[{section}]"]
+        number = isinstance(setting.value, bool | int | float)
+        value = plain(setting.value) if number else json.dumps(plain(setting.value))
+        absent = setting.value is None or isinstance(setting.value, SecretStr)
+        lines += [f"# {setting.description}", f"# {name} =" if absent else f"{name} = {value}"]
+    return "\n".join(lines[1:]) + "\n"
 
 
 def _from_file(file: Path) -> dict[str, tuple[Any, str]]:

@@ -6,9 +6,10 @@ A feature id names the modality, the recipe and the recipe's version: `text/mpne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from mer_agent.errors import CheckpointError
 from mer_agent.streams.types import Modality, Turn, Utterance
 
 if TYPE_CHECKING:
@@ -33,3 +34,49 @@ class Encoder(Protocol):
         Batch and single give the same numbers within 1e-5.
         """
         ...
+
+
+def create(feature: str, device: str = "auto") -> Encoder:
+    """Gives the encoder that makes `feature`; its weights are loaded from the cache, never downloaded.
+
+    Raises:
+        CheckpointError: no encoder of this version makes that feature.
+        WeightsError: its weights have not been pulled.
+    """
+    maker = _MAKERS.get(feature)
+    if maker is None:
+        raise CheckpointError(f"no encoder makes {feature}; this version has {', '.join(sorted(_MAKERS))}")
+    return maker(device)
+
+
+def _mpnet(device: str) -> Encoder:
+    from mer_agent.encoders.text import TextEncoder
+
+    return TextEncoder("mpnet", device)
+
+
+def _minilm(device: str) -> Encoder:
+    from mer_agent.encoders.text import TextEncoder
+
+    return TextEncoder("minilm", device)
+
+
+def _ge2e(device: str) -> Encoder:
+    from mer_agent.encoders.voice import VoiceEncoder
+
+    return VoiceEncoder(device)
+
+
+def _prosody(device: str) -> Encoder:
+    from mer_agent.encoders.prosody import ProsodyEncoder
+
+    return ProsodyEncoder()
+
+
+_MAKERS: dict[str, Callable[[str], Encoder]] = {
+    # Each imports its encoder when it is asked for, since some bring torch and transformers with them.
+    "text/mpnet@1": _mpnet,
+    "text/minilm@1": _minilm,
+    "audio/ge2e@1": _ge2e,
+    "audio/prosody@1": _prosody,
+}

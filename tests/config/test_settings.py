@@ -83,3 +83,12 @@ def test_every_setting_is_described_and_sections_have_no_underscore() -> None:
     # MER_<SECTION>_<KEY> is unambiguous only as long as this holds.
     assert all("_" not in setting.key.split(".")[0] for setting in config.load())
     assert all(setting.description for setting in config.load())
+
+
+def test_the_settings_written_as_toml_read_back_the_same(tmp_path: Path) -> None:
+    loaded = config.load(environment={"MER_MQTT_PASSWORD": "secret"}, assignments=["mqtt.publish_text=true"])
+    file = tmp_path / "all.toml"
+    file.write_text(config.as_toml(loaded))
+    assert "secret" not in file.read_text()
+    again = {setting.key: setting.value for setting in config.load(file)}
+    assert again == {setting.key: setting.value for setting in loaded} | {"mqtt.password": again["mqtt.password"]}

@@ -1,4 +1,4 @@
-"""What a real test needs: skipped with a reason on a machine that lacks it, failed in CI, where nothing may be skipped."""
+"""What a real test needs: skipped with a reason where it is missing, failed in CI, where nothing may be skipped."""
 
 from __future__ import annotations
 

@@ -1,0 +1,213 @@
+"""The command line: `mer-agent --replay FILE`, and commands around it.
+
+Each command is a few lines that call the part which does the work. Heavy packages are imported inside the commands,
+so that `--help` answers at once and the client's commands work without torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mer_agent import __version__, cli_research, cli_weights
+from mer_agent.config import settings as config
+from mer_agent.errors import InputError, MerError
+from mer_agent.terminal import agent_extra, err, out, say
+
+app = typer.Typer(
+    name="mer-agent",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cli_weights.app, name="weights")
+app.add_typer(cli_research.bench, name="bench")
+app.command()(cli_research.train)
+app.command()(cli_research.evaluate)
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Media file (wav, flac, mp3, mp4, mkv ...) or session folder.")
+    ] = None,
+    speed: Annotated[str, typer.Option(metavar="1.0|max", help="Replay speed: 1.0 is real time.")] = "1.0",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write each prediction as a JSON line.")
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(metavar="URL", help="Broker, mqtt://HOST:PORT; without it an embedded one starts.")
+    ] = None,
+    mqtt_port: Annotated[int | None, typer.Option(help="Port of the embedded broker (1883 if that is free).")] = None,
+    publish_text: Annotated[bool, typer.Option("--publish-text", help="Send the spoken words over MQTT, too.")] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Fusion model: a shipped name or a .safetensors file.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Session id in the topics (default: the recording's name).")
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in --set mqtt.port=1884.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print neither predictions nor progress.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Streaming emotion recognition in conversation.
+
+    Hears a conversation, finds out who speaks and what is said, and publishes over MQTT which emotion each utterance
+    expresses, while the conversation runs.
+
+    **Try it:** `mer-agent demo` · **Your recording:** `mer-agent --replay talk.mp4 --speed max --output out.jsonl`
+    · **Listen:** `mer-agent listen`
+    """
+    logging.basicConfig(format="mer-agent: %(message)s", level=logging.WARNING)
+    if version:
+        out.print(f"mer-agent {__version__}")
+        return
+    options: dict[str, tuple[Any, str]] = {}
+    for key, name, value in (
+        ("mqtt.url", "--mqtt", mqtt),
+        ("mqtt.port", "--mqtt-port", mqtt_port),
+        ("mqtt.publish_text", "--publish-text", publish_text or None),
+        ("model.checkpoint", "--checkpoint", checkpoint),
+        ("agent.session", "--session", session),
+    ):
+        if value is not None:
+            options[key] = (value, name)
+    context.obj = loaded = config.load(config_file, os.environ, assignments or (), options)
+    if context.invoked_subcommand is not None:
+        return
+    if replay is None:
+        raise InputError("nothing to hear: name a recording with --replay PATH, or try `mer-agent demo`")
+    if speed not in ("1.0", "1", "max"):
+        raise InputError(f"--speed {speed}: it is 1.0 (real time) or max")
+    _replay(loaded.settings, replay, real_time=speed != "max", output=output, quiet=quiet)
+
+
+def _replay(settings: config.Settings, path: Path, *, real_time: bool, output: Path | None, quiet: bool) -> None:
+    with agent_extra():
+        from mer_agent import run as session
+    from mer_agent.jsonl import JsonLines
+    from mer_agent.listen import print_emotion
+
+    with ExitStack() as stack:
+        sinks: list[Any] = [] if quiet else [lambda message: print_emotion(out, message)]
+        if output is not None:
+            sinks.append(stack.enter_context(JsonLines(output)))
+        summary = asyncio.run(
+            session.replay(settings, path, real_time=real_time, sinks=sinks, say=(lambda text: None) if quiet else say)
+        )
+    if not quiet:
+        say(
+            f"{summary.utterances} utterances in {summary.media_s:.1f} s of sound, worked on for {summary.work_s:.1f} s"
+        )
+    if summary.stopped:
+        raise typer.Exit(130)
+
+
+@app.command("config")
+def show_config(
+    context: typer.Context,
+    toml: Annotated[bool, typer.Option("--toml", help="As a file for --config, with what each setting means.")] = False,
+) -> None:
+    """Print the effective settings, and where each came from."""
+    loaded: config.Loaded = context.obj
+    if toml:
+        out.print(config.as_toml(loaded), markup=False, end="")
+        return
+    width = max(len(setting.key) for setting in loaded)
+    for setting in loaded:
+        changed = setting.origin != "default"
+        line = f"{setting.key:<{width}}  {config.plain(setting.value) or '-':<24}  {setting.origin}"
+        out.print(line, markup=False, style="bold" if changed else "")
+
+
+@app.command()
+def demo(context: typer.Context) -> None:
+    """Replay a recorded conversation at real speed; a second process prints the emotions that reach it over MQTT."""
+    with agent_extra():
+        from mer_agent.demo import run_demo
+    cli_weights.pull(context)
+    asyncio.run(run_demo(context.obj.settings))
+
+
+@app.command()
+def listen(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option("--mqtt", metavar="URL", help="Broker (default: mqtt.url, or loopback).")
+    ] = None,
+    agent: Annotated[str, typer.Option(help="Which agent; + is any.")] = "+",
+    session: Annotated[str, typer.Option(help="Which session; + is any.")] = "+",
+    speaker: Annotated[str, typer.Option(help="Which speaker; + is any.")] = "+",
+    until_offline: Annotated[bool, typer.Option("--until-offline", help="End when the agent goes offline.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print the messages themselves, a line each.")] = False,
+) -> None:
+    """Subscribe to the emotions as a chatbot would, and print them as they arrive."""
+    from mer_agent.listen import listen as subscribe
+    from mer_agent.mqtt import Endpoint
+
+    settings = context.obj.settings.mqtt
+    address = url or settings.url or f"mqtt://127.0.0.1:{settings.port or 1883}"
+    endpoint = Endpoint.from_settings(settings.model_copy(update={"url": address}))
+    asyncio.run(
+        subscribe(
+            endpoint,
+            agent=agent,
+            session=session,
+            speaker=speaker,
+            until_offline=until_offline,
+            json_lines=json_lines,
+            prefix=settings.prefix,
+        )
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of every message."""
+    from mer_agent.schema import json_schemas
+
+    out.print(json.dumps(json_schemas(), indent=2), markup=False)
+
+
+def main() -> None:
+    """Runs the command line. An error is one line on standard error and an exit code: 2 bad input, 1 fault."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    """Says what went wrong in one line; gives the exit code."""
+    while isinstance(error, BaseExceptionGroup):
+        # The error that started it comes first; the others are its echoes in tasks that were running beside it.
+        error = error.exceptions[0]
+    if isinstance(error, MerError):
+        err.print(f"mer-agent: {error}", markup=False)
+        return error.exit_code
+    err.print(f"mer-agent: a bug, {type(error).__name__}; run with --debug to see where", markup=False)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

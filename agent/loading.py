@@ -1,0 +1,95 @@
+"""Loads everything that a session needs and warms it up: what is loaded is not yet ready.
+
+The words model is CTranslate2's, the rest is torch's; they load side by side. Then one made-up utterance goes the
+whole way, so that the first real one is as fast as the tenth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mer_agent.config.settings import Settings
+from mer_agent.conversation import Conversation
+from mer_agent.encoders import weights
+from mer_agent.encoders.base import Encoder, create
+from mer_agent.errors import MissingExtraError
+from mer_agent.inference import Inference
+from mer_agent.streams.speakers import SpeakerTracker
+from mer_agent.streams.transcriber import Transcriber
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
+from mer_agent.streams.vad import SileroVad
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What is loaded once and never changes, whatever the number of conversations."""
+
+    vad: SileroVad
+    words: Transcriber
+    encoders: tuple[Encoder, ...]
+    fusion: Any
+    card: Any
+
+    def conversation(self, speakers: SpeakerTracker) -> Conversation:
+        """Gives a conversation that remembers nothing yet."""
+        return Conversation(
+            self.fusion.stream(),
+            self.encoders,
+            speakers,
+            labels=self.card.labels,
+            label_set=self.card.label_set,
+            model=self.card.name,
+        )
+
+
+async def load(settings: Settings, inference: Inference) -> Models:
+    """Gives the models of these settings, loaded and warm.
+
+    Raises:
+        WeightsError: some have not been pulled; the message has the command that pulls them.
+        CheckpointError: the checkpoint is unknown, broken or needs features that nothing here makes.
+        MissingExtraError: the agent's extra is not installed.
+    """
+    weights.set_directory(settings.weights.dir)
+    words = Transcriber(
+        weights.path(settings.transcriber.weights),
+        language=settings.transcriber.language or None,
+        beam_size=settings.transcriber.beam_size,
+        compute_type=settings.transcriber.compute_type,
+        cpu_threads=settings.transcriber.threads,
+    )
+    async with asyncio.TaskGroup() as both:
+        both.create_task(words.warm_up())
+        loading = both.create_task(inference.run(_load_encoders_and_fusion, settings))
+    encoders, fusion, card = loading.result()
+    models = Models(SileroVad(), words, encoders, fusion, card)
+    await inference.run(_warm_up, models)
+    return models
+
+
+def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], Any, Any]:
+    # No hub may be asked for anything: what is needed is in the cache, or `weights.path` says how to get it there.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import torch
+
+        from mer_agent.models import checkpoint
+    except ImportError as error:
+        raise MissingExtraError(f"{error.name} is missing; run: pip install 'mer-agent[agent]'") from error
+    torch.set_num_threads(settings.encoders.threads)
+    fusion, card = checkpoint.load(settings.model.checkpoint)
+    encoders = tuple(create(feature.id, settings.encoders.device) for feature in card.features)
+    return encoders, fusion, card
+
+
+def _warm_up(models: Models) -> None:
+    """Sends one second of noise with words through everything; the conversation that it was said in is dropped."""
+    noise = np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)
+    dummy = Utterance("warm-up", None, 0, NS_PER_S, noise, transcript=Transcript("Is this thing on?"))
+    conversation = models.conversation(SpeakerTracker())
+    conversation.judge(dummy, conversation.hear(dummy))

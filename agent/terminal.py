@@ -1,0 +1,35 @@
+"""What all commands share at the terminal: where they print, and what they say when an extra is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from mer_agent.errors import MissingExtraError
+
+out = Console(highlight=False, soft_wrap=True)
+"""Results: standard output."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Everything else: standard error."""
+
+
+def say(text: str) -> None:
+    """Tells the user something that is not a result."""
+    err.print(text, style="dim", markup=False)
+
+
+@contextmanager
+def agent_extra(extra: str = "agent") -> Iterator[None]:
+    """Turns an import that fails inside the block into the command that installs what is missing.
+
+    Raises:
+        MissingExtraError: a package of the extra is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("mer_agent"):
+            raise  # one of our own modules: a bug, not a missing extra
+        raise MissingExtraError(f"{error.name} is not installed; run: pip install 'mer-agent[{extra}]'") from error

@@ -1,0 +1,104 @@
+from dataclasses import dataclass
+
+import pytest
+from support.fakes import FakeEncoder, FakeStream
+
+from mer_agent.conversation import PAST_TURNS, SPEAKER_FEATURE, Conversation
+from mer_agent.streams.speakers import SpeakerGuess
+from mer_agent.streams.types import NS_PER_S, Prediction, Transcript, Turn, Utterance
+
+LABELS = ("happy", "sad")
+
+
+@dataclass
+class Alternating:
+    """Two speakers in turn; nobody where there is no voice."""
+
+    calls: int = -1
+
+    def identify(self, embedding: object, duration_s: float) -> SpeakerGuess:
+        self.calls += 1
+        return SpeakerGuess(None, 0.0) if embedding is None else SpeakerGuess(self.calls % 2, 0.75)
+
+
+def utterance(number: int, text: str = "hello") -> Utterance:
+    return Utterance(
+        f"u{number}", None, number * NS_PER_S, (number + 1) * NS_PER_S, transcript=Transcript(text) if text else None
+    )
+
+
+class Setup:
+    def __init__(self, *, fails_at: int = -1, voice_fails: bool = False, text_fails: bool = False) -> None:
+        self.text = FakeEncoder("text/mpnet@1", "text", fails=text_fails)
+        self.voice = FakeEncoder(SPEAKER_FEATURE, "audio", fails=voice_fails)
+        self.stream = FakeStream([[0.9, 0.1], [0.2, 0.8]], fails_at)
+        self.conversation = Conversation(
+            self.stream, [self.text, self.voice], Alternating(), labels=LABELS, label_set="two", model="fake"
+        )
+
+    def say(self, number: int, text: str = "hello") -> Prediction:
+        one = utterance(number, text)
+        return self.conversation.judge(one, self.conversation.hear(one))
+
+
+def test_an_utterance_becomes_a_prediction_with_all_that_a_reader_needs() -> None:
+    setup = Setup()
+    first, second = setup.say(0), setup.say(1)
+    assert (first.label, second.label) == ("happy", "sad")
+    assert first.distribution == pytest.approx({"happy": 0.9, "sad": 0.1})
+    assert first.confidence == pytest.approx(0.9)
+    assert (first.utterance.speaker, second.utterance.speaker) == (0, 1)
+    assert first.utterance.speaker_confidence == 0.75
+    assert first.modalities_used == ("text", "audio")
+    assert first.modalities_missing == ("visual",)
+    assert (first.context_length, second.context_length) == (0, 1)
+    assert (first.kind, first.revision, first.label_set, first.model, first.degraded) == ("final", 0, "two", "fake", None)
+    assert set(first.timings_ms) == {SPEAKER_FEATURE, "text/mpnet@1", "speaker", "fusion"}
+
+
+def test_words_that_are_missing_are_absent_and_not_made_up() -> None:
+    setup = Setup()
+    setup.say(0, "")
+    assert setup.stream.calls == [("u0", 0, (SPEAKER_FEATURE,))]
+
+
+def test_the_text_encoder_sees_the_turns_before_with_anonymous_speakers_and_never_those_after() -> None:
+    setup = Setup()
+    for number in range(PAST_TURNS + 3):
+        setup.say(number, f"turn {number}")
+    for number, (one, past) in enumerate(setup.text.seen):
+        assert one.text == f"turn {number}"
+        before = range(max(0, number - PAST_TURNS), number)
+        assert past == tuple(Turn(earlier % 2, f"turn {earlier}") for earlier in before)
+
+
+def test_an_encoder_that_fails_costs_its_modality_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup(text_fails=True)
+    prediction = setup.say(0, "a secret")
+    assert setup.stream.calls == [("u0", 0, (SPEAKER_FEATURE,))]
+    assert prediction.degraded == "failed: text/mpnet@1"
+    assert prediction.label == "happy"
+    assert "secret" not in caplog.text  # the error quoted the words; the log must not
+
+
+def test_without_a_voice_the_speaker_is_unknown() -> None:
+    prediction = Setup(voice_fails=True).say(0)
+    assert prediction.utterance.speaker is None
+    assert prediction.degraded == f"failed: {SPEAKER_FEATURE}"
+
+
+def test_a_model_that_fails_costs_one_prediction_and_not_the_session(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup(fails_at=0)
+    first, second = setup.say(0), setup.say(1)
+    assert (first.label, dict(first.distribution), first.confidence) == (None, {}, 0.0)
+    assert first.degraded == "failed: fake"
+    assert first.modalities_used == ()
+    assert second.label == "sad"
+    assert "secret" not in caplog.text
+
+
+def test_pictures_are_wanted_only_where_an_encoder_reads_them() -> None:
+    assert not Setup().conversation.sees
+    face = FakeEncoder("face/densenet@1", "visual")
+    conversation = Conversation(FakeStream([[1.0, 0.0]]), [face], Alternating(), labels=LABELS, label_set="", model="")
+    assert conversation.sees
