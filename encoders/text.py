@@ -98,7 +98,7 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # loading takes a second; its bar would fall into the agent's own output
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # loading takes a second; its bar would fall into the agent's own output
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         config = AutoConfig.from_pretrained(folder, local_files_only=True)

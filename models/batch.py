@@ -27,6 +27,8 @@ class FeatureSpec:
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
     names: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    """Those of `names` that the model doesn't look at, though the feature brings them."""
 
 
 @dataclass(frozen=True, slots=True)

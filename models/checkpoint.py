@@ -150,8 +150,13 @@ def read_card(path: Path) -> Card:
             raise CheckpointError(f"{path} has the format {fields['format']}; this version reads {FORMAT}")
         specs = []
         for spec in fields.pop("features"):
-            lists = {key: None if spec[key] is None else tuple(spec[key]) for key in ("mean", "deviation", "names")}
-            specs.append(FeatureSpec(**{**spec, **lists, "names": lists["names"] or ()}))
+            lists = {
+                key: None if spec[key] is None else tuple(spec[key])
+                for key in ("mean", "deviation", "names", "ignored")
+            }
+            specs.append(
+                FeatureSpec(**{**spec, **lists, "names": lists["names"] or (), "ignored": lists["ignored"] or ()})
+            )
             if specs[-1].modality not in MODALITIES:
                 raise ValueError(f"{specs[-1].id} is of an unknown modality")
         card = Card(**{**fields, "labels": tuple(fields["labels"]), "features": tuple(specs)})

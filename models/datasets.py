@@ -211,12 +211,14 @@ def _prosody(path: Path, ids: Sequence[str], descriptors: Sequence[str]) -> tupl
         columns = [PROSODY_COLUMNS[name] for name in descriptors]
     except KeyError as error:
         raise DataError(f"iemocap has no prosodic descriptor {error}; it has {', '.join(PROSODY_COLUMNS)}") from error
+    rows = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = {
-                row["utterance_id"]: np.array([float(row[c]) if row[c] else math.nan for c in columns], np.float32)
-                for row in csv.DictReader(file)
-            }
+            for row in csv.DictReader(file):
+                if not row["avg_pitch"]:  # nothing was voiced: the table's zeros are undefined as well
+                    row |= {"pitch_std": "", "pitch_range": ""}
+                numbers = [float(row[column]) if row[column] else math.nan for column in columns]
+                rows[row["utterance_id"]] = np.array(numbers, np.float32)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"can't read the prosody in {path}: {error!r}") from error
     return _gather(path, rows, ids, finite=False)

@@ -119,19 +119,20 @@ class SpeakerGraphConv(MessagePassing):  # type: ignore[misc]  # torch_geometric
         super().__init__(aggr="add", node_dim=0)
         self.relations, self.heads, self.future, self.share = relations, heads, future, share
         attention = min(dimension, ATTENTION_DIMENSION)
-        self.query = nn.Linear(dimension, attention)
-        self.key = nn.Linear(dimension, attention, bias=False)
+        self.attention, self.dimension = attention, dimension
+        # Query, key and every W_r in one matrix: one product for each node.
+        self.weight = nn.Parameter(torch.empty(2 * attention + relations * dimension, dimension))
+        self.query_bias = nn.Parameter(torch.zeros(attention))
         self.score = nn.Linear(attention, heads, bias=False)
         self.distance = nn.Parameter(torch.zeros(future + window + 1, heads))
-        self.value = nn.Linear(dimension, relations * dimension, bias=False)
-        # One matrix per relation, each initialised as a layer of its own.
-        for matrix in self.value.weight.data.chunk(relations):
+        for matrix in torch.split(self.weight.data, [attention, attention, *[dimension] * relations]):
             nn.init.xavier_uniform_(matrix)
 
     def project(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gives what an edge needs of its nodes: query and key [N, a], and W_r h [N, relations, d]."""
-        value = self.value(nodes).view(len(nodes), self.relations, -1)
-        return self.query(nodes), self.key(nodes), value
+        parts = functional.linear(nodes, self.weight)
+        query, key, value = torch.split(parts, [self.attention, self.attention, self.relations * self.dimension], -1)
+        return query + self.query_bias, key, value.reshape(len(nodes), self.relations, self.dimension)
 
     def scores(self, query_i: Tensor, key_j: Tensor, steps_back: Tensor) -> Tensor:
         """Gives e_ij [E, heads]."""

@@ -41,7 +41,7 @@ class GraphState:
         dimension, places = self._graph.dimension, self._places
         self._inputs = like.new_zeros(places, dimension)
         self._states = like.new_zeros(places, dimension)
-        self._keys = [like.new_zeros(places, conv.key.out_features) for conv, _ in self._rounds]
+        self._keys = [like.new_zeros(places, conv.attention) for conv, _ in self._rounds]
         self._values = [like.new_zeros(places, conv.relations, dimension) for conv, _ in self._rounds]
         self._speakers = torch.full((places,), UNKNOWN_SPEAKER, device=like.device)
         self._alive = torch.zeros(places, dtype=torch.bool, device=like.device)

@@ -12,7 +12,9 @@ from mer_agent.models.batch import FeatureSpec
 
 
 class Normalise(nn.Module):
-    """Scales a feature to zero mean and unit deviation over the training set; a NaN (undefined) becomes 0, the mean.
+    """Scales a feature to zero mean and unit deviation over the training set.
+
+    A number that is undefined (NaN) or ignored becomes 0, the mean.
 
     Without statistics it only replaces NaN. The statistics stand in the checkpoint's card, not in its weights.
     """
@@ -24,8 +26,9 @@ class Normalise(nn.Module):
         super().__init__()
         mean = torch.tensor(spec.mean or [0.0] * spec.dimension)
         deviation = torch.tensor(spec.deviation or [1.0] * spec.dimension)
+        kept = torch.tensor([name not in spec.ignored for name in spec.names] or [True] * spec.dimension)
         self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("scale", 1 / deviation.clamp_min(1e-6), persistent=False)
+        self.register_buffer("scale", kept / deviation.clamp_min(1e-6), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """[..., dimension] -> the same, clipped to 5 deviations so that one wild measurement can't rule."""

@@ -35,6 +35,8 @@ class Recipe:
     model: str = "ar-iigcn"
     features: tuple[str, ...] = ("text/mpnet@1", "audio/ge2e@1", "audio/prosody@1")
     descriptors: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    """Descriptors that the model doesn't look at."""
     shape: dict[str, Any] = field(default_factory=dict)
     epochs: int = 60
     batch_dialogues: int = 16
@@ -71,8 +73,9 @@ def feature_specs(batch: Batch, recipe: Recipe) -> list[FeatureSpec]:
         mean = rows.nanmean(0)
         deviation = (rows - mean).square().nanmean(0).sqrt()
         names = recipe.descriptors if name.startswith("audio/prosody@") else ()
+        ignored = recipe.ignored if names else ()
         modality = MODALITY_OF[name.partition("/")[0]]
-        specs.append(FeatureSpec(name, modality, rows.shape[1], _brief(mean), _brief(deviation), names))
+        specs.append(FeatureSpec(name, modality, rows.shape[1], _brief(mean), _brief(deviation), names, ignored))
     return specs
 
 

@@ -48,6 +48,16 @@ def test_it_reads_everything(tmp_path):
     assert prosody[:, 2].isnan().any()
 
 
+def test_pitch_is_undefined_as_a_whole(tmp_path):
+    corpus.write(tmp_path)
+    names = ("pitch_hz_mean", "pitch_hz_deviation", "pitch_hz_range", "hnr_db_mean")
+    rows = read(tmp_path, descriptors=names).batch.features["audio/prosody@1"].isnan()
+    assert 0 < rows[:, 0].sum() < len(rows)
+    assert torch.equal(rows[:, 0], rows[:, 1])
+    assert torch.equal(rows[:, 0], rows[:, 2])
+    assert not rows[:, 3].any()
+
+
 def text(tmp_path, name):
     for line in (tmp_path / "iemocap" / "dialogues.jsonl").read_text().splitlines():
         for utterance in json.loads(line)["utterances"]:

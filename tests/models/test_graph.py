@@ -53,7 +53,7 @@ def test_edges_follow_the_rule(lengths, window, future, data):
 def conv_by_formula(conv: SpeakerGraphConv, nodes: Tensor, edges) -> Tensor:
     """Equations 8 to 10, one edge at a time."""
     arrows = list(zip(*edges.index.tolist(), edges.relation.tolist(), edges.steps_back.tolist(), strict=True))
-    matrices = conv.value.weight.view(conv.relations, nodes.shape[1], nodes.shape[1])
+    query, key, *matrices = conv.weight.split([conv.attention, conv.attention, *[nodes.shape[1]] * conv.relations])
     part = nodes.shape[1] // conv.heads
     rows = []
     for i in range(len(nodes)):
@@ -62,7 +62,7 @@ def conv_by_formula(conv: SpeakerGraphConv, nodes: Tensor, edges) -> Tensor:
         for head in range(conv.heads):
             raw = []
             for j, _, _, back in mine:
-                hidden = conv.query.weight @ nodes[i] + conv.query.bias + conv.key.weight @ nodes[j]
+                hidden = query @ nodes[i] + conv.query_bias + key @ nodes[j]
                 hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
                 raw.append(conv.score.weight[head] @ hidden + conv.distance[back + conv.future, head])
             powers = [math.exp(float(value)) for value in raw]
@@ -83,6 +83,7 @@ def test_the_convolution_is_the_formula(heads, share, future):
     relations = relation_count(causal=future == 0)
     conv = SpeakerGraphConv(6, relations=relations, window=4, future=future, heads=heads, share=share).double()
     conv.distance.normal_()
+    conv.query_bias.normal_()
     nodes = torch.randn(13, 6, dtype=torch.double)
     alive = torch.ones(13, dtype=torch.bool)
     alive[3] = False

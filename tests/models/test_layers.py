@@ -1,0 +1,48 @@
+"""The parts around the graph."""
+
+from __future__ import annotations
+
+import torch
+
+from mer_agent.models.batch import FeatureSpec
+from mer_agent.models.layers import MatchingAttention, Normalise, SeparateSpace
+
+NAN = float("nan")
+
+
+def test_undefined_and_ignored_numbers_are_the_mean():
+    spec = FeatureSpec("a/p@1", "audio", 3, (1.0, 2.0, 3.0), (2.0, 1.0, 1.0), names=("x", "y", "z"), ignored=("z",))
+    rows = torch.tensor([[3.0, NAN, 9.0], [1.0, 3.0, NAN], [1e9, 2.0, 0.0]])
+    assert Normalise(spec)(rows).tolist() == [[1, 0, 0], [0, 1, 0], [5, 0, 0]]
+
+
+def test_without_statistics_only_nan_changes():
+    assert Normalise(FeatureSpec("a/p@1", "audio", 2))(torch.tensor([0.5, NAN])).tolist() == [0.5, 0]
+
+
+def test_an_absent_feature_is_never_read():
+    torch.manual_seed(0)
+    specs = [FeatureSpec("a/x@1", "audio", 3), FeatureSpec("a/y@1", "audio", 2)]
+    space = SeparateSpace(specs, 4, dropout=0, input_dropout=0)
+    present = {"a/x@1": torch.tensor([True, False]), "a/y@1": torch.tensor([True, True])}
+    features = {"a/x@1": torch.randn(2, 3), "a/y@1": torch.randn(2, 2)}
+    first = space(features, present)
+    changed = features["a/x@1"].clone()
+    changed[1] = 100
+    assert torch.equal(space(features | {"a/x@1": changed}, present), first)
+    zeros = space(features | {"a/x@1": torch.zeros(2, 3)}, {k: torch.ones(2, dtype=torch.bool) for k in present})
+    assert not torch.allclose(zeros[1], first[1])  # absent is something else than zeros
+
+
+def test_matching_attention_by_hand():
+    torch.manual_seed(0)
+    fusion = MatchingAttention(4)
+    states = torch.randn(5, 3, 4)
+    rows = []
+    for state in states:
+        parts = []
+        for m in range(3):
+            raw = torch.stack([(fusion.match.weight @ state[m]) @ state[n] / 2 for n in range(3)])
+            parts.append(state[m] + sum(w * state[n] for n, w in enumerate(raw.softmax(0))))
+        rows.append(torch.cat(parts))
+    assert torch.allclose(fusion(states), torch.stack(rows), atol=1e-6)
