@@ -1,0 +1,92 @@
+"""Where sound meets pictures: joins a segment with the frames taken while it was spoken.
+
+Pictures are remembered for a short while, at a low rate, and forgotten oldest first, whatever the camera does. No
+asyncio and no clock in here: what is joined depends only on capture times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from mer_agent.streams.types import NS_PER_S, Segment, Transcript, Utterance, VideoFrame
+
+
+class FrameRing:
+    """The last pictures of one or more cameras.
+
+    Args:
+        rate_hz: at most one picture of a source is kept in each 1 / rate_hz of capture time, the first.
+        seconds: how much time is kept; longer than the longest utterance and its hangover.
+        megabytes: how much memory the pictures may take.
+
+    Attributes:
+        forgotten: pictures that had to go, while still within `seconds`, to keep to the memory.
+    """
+
+    def __init__(self, rate_hz: float = 5.0, seconds: float = 20.0, megabytes: float = 96.0) -> None:
+        self._rate_hz = rate_hz
+        self._span_ns = int(seconds * NS_PER_S)
+        self._room_bytes = int(megabytes * 1e6)
+        self._frames: deque[VideoFrame] = deque()
+        self._bytes = 0
+        self._slots: dict[str, int] = {}  # source -> the last 1 / rate_hz that has its picture
+        self.forgotten = 0
+
+    def __len__(self) -> int:
+        """How many pictures are kept."""
+        return len(self._frames)
+
+    def push(self, frame: VideoFrame) -> None:
+        """Takes a picture, if it is time for one. Pictures of one source must come in order of capture."""
+        slot = int(frame.captured_ns * self._rate_hz // NS_PER_S)
+        if slot <= self._slots.get(frame.source, -1):
+            return
+        self._slots[frame.source] = slot
+        self._frames.append(frame)
+        self._bytes += frame.image.nbytes
+        while self._frames[0].captured_ns < frame.captured_ns - self._span_ns:
+            self._drop()
+        while self._bytes > self._room_bytes:
+            self._drop()
+            self.forgotten += 1
+
+    def between(self, start_ns: int, end_ns: int) -> tuple[VideoFrame, ...]:
+        """The pictures taken from `start_ns` up to, but not at, `end_ns`, in order of capture."""
+        found = [frame for frame in self._frames if start_ns <= frame.captured_ns < end_ns]
+        return tuple(sorted(found, key=lambda frame: (frame.captured_ns, frame.source)))
+
+    def _drop(self) -> None:
+        self._bytes -= self._frames.popleft().image.nbytes
+
+
+class Aligner:
+    """Makes utterances out of segments, pictures and, once they are known, words and speaker."""
+
+    def __init__(self, ring: FrameRing | None = None) -> None:
+        self._ring = ring or FrameRing()
+
+    def see(self, frame: VideoFrame) -> None:
+        """Takes a picture."""
+        self._ring.push(frame)
+
+    def utterance(self, utterance_id: str, segment: Segment) -> Utterance:
+        """The segment and the pictures taken while it was spoken; nobody knows yet by whom, or what."""
+        return Utterance(
+            id=utterance_id,
+            speaker=None,
+            start_ns=segment.start_ns,
+            end_ns=segment.end_ns,
+            audio=segment.audio,
+            frames=self._ring.between(segment.start_ns, segment.end_ns),
+            closed_by=segment.closed_by,
+            speaker_confidence=0.0,
+        )
+
+
+def complete(
+    utterance: Utterance, transcript: Transcript | None, speaker: int | None, speaker_confidence: float
+) -> Utterance:
+    """The utterance with its words and its speaker. An empty transcript is no text: that modality is then absent."""
+    words = transcript if transcript is not None and transcript.text else None
+    return replace(utterance, transcript=words, speaker=speaker, speaker_confidence=speaker_confidence)

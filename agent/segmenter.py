@@ -1,0 +1,223 @@
+"""Where an utterance is cut: a pure state machine from speech probabilities to segments.
+
+    silence --(voiced for onset_ms)--> speech --(unvoiced for hangover_ms)--> silence, and a Segment is given
+
+A frame is voiced when its probability reaches `threshold`, or `exit_threshold` while the frame before was voiced
+(hysteresis, so that a soft syllable doesn't end a word). Speech that grows longer than `longest_ms` is cut where speech
+was least likely in its last third. A segment's sound gets up to `padding_ms` around the speech, but no sample is ever
+in two segments. No asyncio, no model and no clock in here: the same frames always give the same segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mer_agent.errors import ConfigError
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, ClosedBy, Segment
+from mer_agent.streams.vad import FRAME_SAMPLES, Reblocker, VadStream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterSettings:
+    """When speech begins and ends. Times are rounded up to whole frames of 32 ms, `longest_ms` down.
+
+    The hangover is the price of every answer: an utterance is known to be over only that long after its last sound.
+    Turns of a lively conversation follow each other within 200 to 500 ms, pauses inside a sentence last about as long;
+    no length tells the two apart for certain, and a sentence in two parts harms less than two speakers in one.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    onset_ms: int = 64
+    """How long speech must last without a break before it counts."""
+    hangover_ms: int = 320
+    """How long it must be quiet before the utterance is over."""
+    longest_ms: int = 12_000
+    """The longest utterance; more is cut in two."""
+    padding_ms: int = 160
+    """Sound kept before and after the speech, where it belongs to no other utterance."""
+    threshold: float = 0.5
+    exit_threshold: float = 0.35
+    min_speech_ms: int = 128
+    """Utterances with less voiced sound than this are dropped: a click, a cough."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.exit_threshold <= self.threshold < 1.0:
+            given = f"{self.exit_threshold} and {self.threshold}"
+            raise ConfigError(f"segmenter: 0 < exit_threshold <= threshold < 1 must hold, not {given}")
+        for name in ("onset_ms", "hangover_ms", "padding_ms", "min_speech_ms"):
+            if not 0 <= getattr(self, name) <= self.longest_ms:
+                raise ConfigError(f"segmenter: {name} must lie in 0..longest_ms, not {getattr(self, name)}")
+        if (
+            not 1000 <= self.longest_ms <= 25_000
+        ):  # with its padding it must fit into the 30 s that Whisper hears at once
+            raise ConfigError(f"segmenter: longest_ms must lie in 1000..25000, not {self.longest_ms}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """One frame that is still needed."""
+
+    samples: NDArray[np.float32]
+    start_ns: int
+    probability: float
+    voiced: bool
+
+    @property
+    def end_ns(self) -> int:
+        return self.start_ns + len(self.samples) * NS_PER_S // SAMPLE_RATE_HZ
+
+
+class Segmenter:
+    """Cuts one stream of sound into utterances, frame by frame; its memory is bounded by `longest_ms`."""
+
+    def __init__(self, settings: SegmenterSettings | None = None, source: str = "audio-0") -> None:
+        self.settings = settings = settings or SegmenterSettings()
+        self.source = source
+        self._onset = max(1, _frames(settings.onset_ms))
+        self._hangover = max(1, _frames(settings.hangover_ms))
+        self._padding = _frames(settings.padding_ms)
+        self._least = max(1, _frames(settings.min_speech_ms))
+        self._longest = settings.longest_ms // _FRAME_MS
+        self._heard: list[_Heard] = []  # frames that are in no segment yet and may still get into one
+        self._first: int | None = None  # index in `_heard` of the first frame of the utterance, None in silence
+        self._last = 0  # index of its last voiced frame
+        self._continues = False  # the utterance goes on from one that was cut for its length
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is open."""
+        return self._first is not None
+
+    def push(
+        self, probability: float, samples: NDArray[np.float32], start_ns: int, discontinuity: bool = False
+    ) -> list[Segment]:
+        """Takes one frame and gives the utterances that it completes: mostly none.
+
+        Args:
+            probability: how likely the frame is speech, 0..1.
+            samples: float32 [n], 512 of them except where the stream breaks or ends.
+            start_ns: capture time of the first sample.
+            discontinuity: the frame doesn't follow on from the last one, so an open utterance ends there.
+        """
+        segments = self.finish() if discontinuity else []
+        floor = self.settings.exit_threshold if self._heard and self._heard[-1].voiced else self.settings.threshold
+        self._heard.append(_Heard(samples, start_ns, probability, probability >= floor))
+        if self._first is None:
+            self._listen()
+        if self._first is not None:
+            segments += self._follow(self._first)
+        return segments
+
+    def finish(self) -> list[Segment]:
+        """Ends the stream, or this unbroken part of it; gives the utterance that was open, if it is long enough."""
+        segments = [] if self._first is None else self._close(self._first, "end")
+        self._heard.clear()
+        return segments
+
+    def _listen(self) -> None:
+        """In silence: begins an utterance once enough voiced frames follow each other, else forgets old frames."""
+        run = 0
+        while run < len(self._heard) and self._heard[-1 - run].voiced:
+            run += 1
+        if run >= self._onset:
+            self._first = len(self._heard) - run
+        else:
+            del self._heard[: max(0, len(self._heard) - run - self._padding)]
+
+    def _follow(self, first: int) -> list[Segment]:
+        """In speech: ends the utterance when it has been quiet, cuts it when it has been long."""
+        now = len(self._heard) - 1
+        if self._heard[now].voiced:
+            self._last = now
+            return [self._cut(first)] if now - first + 1 > self._longest else []
+        return self._close(first, "pause") if now - self._last >= self._hangover else []
+
+    def _close(self, first: int, closed_by: ClosedBy) -> list[Segment]:
+        """Gives the open utterance and goes back to silence; what lies behind its padding is kept for the next."""
+        voiced = sum(frame.voiced for frame in self._heard[first : self._last + 1])
+        end = min(len(self._heard), self._last + 1 + self._padding)
+        segments = []
+        if self._continues or voiced >= self._least:
+            segments.append(self._segment(first, self._last, end, closed_by))
+        self._first, self._continues = None, False
+        del self._heard[: max(end, len(self._heard) - self._padding)]
+        return segments
+
+    def _cut(self, first: int) -> Segment:
+        """Cuts the open utterance behind its least likely frame (the latest of equals) and goes on with the rest."""
+        now = len(self._heard) - 1
+        candidates = range(max(first, now - max(1, self._longest // 3)), now)
+        at = min(reversed(candidates), key=lambda index: self._heard[index].probability)
+        last = next(index for index in range(at, first - 1, -1) if self._heard[index].voiced)
+        segment = self._segment(first, last, at + 1, "longest")
+        del self._heard[: at + 1]
+        self._first = next(index for index, frame in enumerate(self._heard) if frame.voiced)
+        self._last = len(self._heard) - 1
+        self._continues = True
+        return segment
+
+    def _segment(self, first: int, last: int, end: int, closed_by: ClosedBy) -> Segment:
+        """The utterance from frame `first` to frame `last`, with the sound up to (not including) frame `end`."""
+        begin = 0 if self._continues else max(0, first - self._padding)
+        return Segment(
+            start_ns=self._heard[first].start_ns,
+            end_ns=self._heard[last].end_ns,
+            audio=np.concatenate([frame.samples for frame in self._heard[begin:end]]),
+            audio_start_ns=self._heard[begin].start_ns,
+            closed_by=closed_by,
+            declared_ns=self._heard[-1].end_ns,
+            source=self.source,
+        )
+
+
+class SpeechCutter:
+    """Chunks in, segments out: reblocker, voice activity and segmenter of every source of sound that turns up.
+
+    Args:
+        new_stream: makes a voice activity detector for a new source, such as `SileroVad().stream`.
+        settings: when speech begins and ends.
+    """
+
+    def __init__(self, new_stream: Callable[[], VadStream], settings: SegmenterSettings | None = None) -> None:
+        self._new_stream = new_stream
+        self._settings = settings or SegmenterSettings()
+        self._sources: dict[str, tuple[Reblocker, VadStream, Segmenter]] = {}
+
+    def push(self, chunk: AudioChunk) -> list[Segment]:
+        """Gives the utterances that `chunk` completes."""
+        if chunk.source not in self._sources:
+            segmenter = Segmenter(self._settings, chunk.source)
+            self._sources[chunk.source] = (Reblocker(), self._new_stream(), segmenter)
+        return self._hear(chunk.source, chunk)
+
+    def finish(self) -> list[Segment]:
+        """Ends all streams; gives the utterances that were still open, in order of their ends."""
+        segments = [segment for source in self._sources for segment in self._hear(source, None)]
+        return sorted(segments, key=lambda segment: (segment.end_ns, segment.source))
+
+    def _hear(self, source: str, chunk: AudioChunk | None) -> list[Segment]:
+        """Gives what `chunk` completes, or what is left when None."""
+        blocks, detector, segmenter = self._sources[source]
+        segments: list[Segment] = []
+        for frame in blocks.finish() if chunk is None else blocks.push(chunk):
+            if frame.discontinuity:
+                detector.reset()
+            probability = detector.probability(frame.samples)
+            segments += segmenter.push(probability, frame.samples, frame.start_ns, frame.discontinuity)
+        return segments + segmenter.finish() if chunk is None else segments
+
+
+def _frames(ms: int) -> int:
+    """Whole frames that last at least `ms`."""
+    return -(-ms // _FRAME_MS)
