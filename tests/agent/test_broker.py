@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from support import needs
+
 from mer_agent import mqtt
 from mer_agent.broker import EmbeddedBroker, subscribe_command
 from mer_agent.errors import ConfigError
 from mer_agent.mqtt import Connection, Endpoint
-from support import needs
 
 
 @contextlib.asynccontextmanager

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fake_broker import FakeBroker
+from support.messages import message
+from support.mosquitto import free_port
+from support.virtual_time import run_virtual
+
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream, StatusMessage
 from mer_agent.errors import BrokerError, ConfigError
 from mer_agent.mqtt import Backoff, Endpoint
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
-from support.fake_broker import FakeBroker
-from support.messages import message
-from support.mosquitto import free_port
-from support.virtual_time import run_virtual
 
 TOPIC = "mer/v1/desk/s1/emotion/speaker-0/final"
 DOCS = Path(__file__).parents[2] / "docs" / "mqtt.md"

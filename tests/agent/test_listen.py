@@ -7,6 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
+from support.messages import message
+from support.mosquitto import free_port
+
 from mer_agent import listen as listen_module
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.errors import BrokerError
@@ -14,9 +18,6 @@ from mer_agent.listen import arrival_delay_ms, coloured_line, listen, plain_line
 from mer_agent.mqtt import Endpoint
 from mer_agent.publisher import Publisher
 from mer_agent.schema import EmotionMessage, Topics
-from rich.console import Console
-from support.messages import message
-from support.mosquitto import free_port
 
 
 async def heard(messages: list[EmotionMessage], *, terminal: bool = False, **options: Any) -> tuple[int, str]:

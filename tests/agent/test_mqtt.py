@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support import needs
+from support.mosquitto import free_port, mosquitto
+
 from mer_agent import mqtt
 from mer_agent.config.settings import MqttSettings
 from mer_agent.errors import BrokerError, ConfigError
 from mer_agent.mqtt import Endpoint, MqttVersion
-from support import needs
-from support.mosquitto import free_port, mosquitto
 
 
 @contextlib.asynccontextmanager
@@ -46,6 +47,13 @@ async def complaint(endpoint: Endpoint) -> str:
     assert time.monotonic() - before_s < 10
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def secrets(folder: Path, user: str, password: str) -> Path:
+    """A password file for Mosquitto."""
+    file = folder / "secrets"
+    subprocess.run([needs.program("mosquitto_passwd"), "-b", "-c", str(file), user, password], check=True)
+    return file
 
 
 def test_urls() -> None:
@@ -127,6 +135,22 @@ async def test_a_broker_that_refuses(code: int, monkeypatch: pytest.MonkeyPatch)
         assert f"mqtt://127.0.0.1:{port}: " in await complaint(Endpoint("127.0.0.1", port))
 
 
+async def test_a_topic_that_we_may_not_read() -> None:
+    async def deny(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(14)  # CONNECT without a client id
+        writer.write(b"\x20\x02\x00\x00")
+        subscribe = await reader.readexactly(4)
+        writer.write(b"\x90\x03" + subscribe[2:4] + b"\x80")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(deny, "127.0.0.1", 0) as listening:
+        async with mqtt.connect(Endpoint("127.0.0.1", listening.sockets[0].getsockname()[1])) as connection:
+            with pytest.raises(BrokerError, match="doesn't let us read secret/#"):
+                await connection.subscribe("secret/#")
+        await asyncio.sleep(0.01)
+
+
 async def test_giving_up_while_connecting_is_quick_and_leaves_nothing_behind() -> None:
     async with server(None) as port:
         before_s = time.monotonic()
@@ -141,19 +165,18 @@ async def test_giving_up_while_connecting_is_quick_and_leaves_nothing_behind() -
 @pytest.mark.broker
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 async def test_mosquitto_lets_nobody_in_without_the_password(tmp_path: Path, version: MqttVersion) -> None:
-    secrets = tmp_path / "secrets"
-    subprocess.run([needs.program("mosquitto_passwd"), "-b", "-c", str(secrets), "ada", "geheim"], check=True)
-    with mosquitto(tmp_path, f"allow_anonymous false\npassword_file {secrets}") as broker:
-        async with mqtt.connect(Endpoint("127.0.0.1", broker.port, username="ada", password="geheim", version=version)):
+    right, wrong = "geheim", "falsch"
+    with mosquitto(tmp_path, f"allow_anonymous false\npassword_file {secrets(tmp_path, 'ada', right)}") as broker:
+        async with mqtt.connect(Endpoint("127.0.0.1", broker.port, username="ada", password=right, version=version)):
             pass
         endpoint = Endpoint("127.0.0.1", broker.port, version=version)
         message = await complaint(endpoint)
         assert "not authorised as a client without user name" in message
         assert "MER_MQTT_PASSWORD" in message
-        wrong = Endpoint("127.0.0.1", broker.port, username="ada", password="falsch", version=version)
-        message = await complaint(wrong)
+        endpoint = Endpoint("127.0.0.1", broker.port, username="ada", password=wrong, version=version)
+        message = await complaint(endpoint)
         assert "not authorised as user 'ada'" in message
-        assert "falsch" not in message
+        assert wrong not in message
 
 
 @pytest.mark.broker

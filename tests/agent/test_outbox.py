@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from mer_agent.outbox import Outbox
 from support.virtual_time import run_virtual
+
+from mer_agent.outbox import Outbox
 
 
 def taken(outbox: Outbox) -> list[str]:

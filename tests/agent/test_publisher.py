@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from support.fake_broker import FakeBroker
+from support.messages import message
+from support.virtual_time import run_virtual
+
 from mer_agent.errors import BrokerError
 from mer_agent.mqtt import Backoff, Endpoint
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
-from support.fake_broker import FakeBroker
-from support.messages import message
-from support.virtual_time import run_virtual
 
 TOPIC = "mer/v1/desk/s1/emotion/speaker-0/final"
 STATUS = "mer/v1/desk/status"

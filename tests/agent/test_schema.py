@@ -9,6 +9,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from support.messages import SESSION_STARTED, message, prediction
+
 from mer_agent.errors import ConfigError
 from mer_agent.schema import (
     EmotionMessage,
@@ -20,8 +23,6 @@ from mer_agent.schema import (
     to_message,
     topic_segment,
 )
-from pydantic import ValidationError
-from support.messages import SESSION_STARTED, message, prediction
 
 
 def altered(**changes: object) -> str:

@@ -1,0 +1,222 @@
+"""The publisher against real brokers: the embedded one and Mosquitto, which are killed, muted and denied here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from support.messages import message
+from support.mosquitto import mosquitto
+from support.proxy import Proxy
+
+from mer_agent import mqtt
+from mer_agent.broker import EmbeddedBroker
+from mer_agent.client import EmotionMessage, EmotionStream, StatusMessage
+from mer_agent.errors import BrokerError
+from mer_agent.mqtt import Backoff, Endpoint, MqttVersion
+from mer_agent.publisher import Publisher
+from mer_agent.schema import Topics
+
+TOPICS = Topics("desk", "s1")
+QUICK = Backoff(first_s=0.02, longest_s=0.02)
+SLOWER = Backoff(first_s=0.3, longest_s=0.3)
+"""For publishers: a reader must be back before them, since a broker keeps nothing for one that isn't there."""
+
+pytestmark = pytest.mark.broker
+
+
+@contextlib.asynccontextmanager
+async def running(kind: str, folder: Path) -> AsyncIterator[Endpoint]:
+    """A broker of the kind, and how to reach it."""
+    if kind == "embedded":
+        async with EmbeddedBroker(0) as embedded:
+            yield Endpoint("127.0.0.1", embedded.port)
+    else:
+        version: MqttVersion = "5" if kind == "mosquitto, MQTT 5" else "3.1.1"
+        with mosquitto(folder) as real:
+            yield Endpoint("127.0.0.1", real.port, version=version)
+
+
+every_broker = pytest.mark.parametrize("kind", ["embedded", "mosquitto, MQTT 3.1.1", "mosquitto, MQTT 5"])
+
+
+class Reader:
+    """Collects in the background what an `EmotionStream` gives."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.stream = EmotionStream(endpoint, backoff=QUICK)
+        self.numbers: list[int] = []
+        self.states: list[str] = []
+        self._arrived = asyncio.Event()
+
+    async def run(self) -> None:
+        async with aclosing(self.stream.events()) as events:
+            async for event in events:
+                if isinstance(event, EmotionMessage):
+                    self.numbers.append(event.seq)
+                    self._arrived.set()
+                else:
+                    self.states.append(event.state)
+
+    async def until(self, count: int) -> None:
+        """Returns when `count` emotions have arrived."""
+        async with asyncio.timeout(10):
+            while len(self.numbers) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    async def until_number(self, number: int) -> None:
+        """Returns when the emotion of this number has arrived."""
+        while number not in self.numbers:
+            await self.until(len(self.numbers) + 1)
+
+
+@contextlib.asynccontextmanager
+async def publisher_and_reader(
+    publishing: Endpoint, reading: Endpoint | None = None, **options: float
+) -> AsyncIterator[tuple[Publisher, Reader]]:
+    reader = Reader(reading or publishing)
+    publisher = Publisher(publishing, TOPICS, backoff=SLOWER, **options)  # type: ignore[arg-type]
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        background = tasks.create_task(reader.run())
+        await reader.stream.subscribed.wait()
+        tasks.create_task(publisher.run())
+        await publisher.wait_connected()
+        yield publisher, reader
+        await publisher.drain()
+        background.cancel()
+
+
+@every_broker
+async def test_everything_arrives_once_and_in_order(kind: str, tmp_path: Path) -> None:
+    async with running(kind, tmp_path) as endpoint, publisher_and_reader(endpoint) as (publisher, reader):
+        publisher.set_status("ready")
+        for number in range(200):
+            await publisher.publish_wait(message(number, speaker=number % 3))
+        await reader.until(200)
+        assert reader.numbers == list(range(200))
+        assert reader.states[-1] == "ready"
+        assert publisher.counts.lost == 0
+
+
+@every_broker
+async def test_the_status_is_kept_for_those_who_come_later(kind: str, tmp_path: Path) -> None:
+    async with running(kind, tmp_path) as endpoint, asyncio.timeout(10):
+        for state in ("ready", "offline"):
+            async with publisher_and_reader(endpoint) as (publisher, _):
+                publisher.set_status("ready", {"audio-0": "ok"})
+                if state == "offline":
+                    await publisher.drain()
+                await asyncio.sleep(0.05)
+                async with aclosing(EmotionStream(endpoint).events()) as events:
+                    late = await anext(events)
+                assert isinstance(late, StatusMessage)
+                assert late.state == state
+
+
+@every_broker
+async def test_the_broker_says_offline_for_an_agent_that_was_killed(kind: str, tmp_path: Path) -> None:
+    async with running(kind, tmp_path) as endpoint, asyncio.timeout(10):
+        agent = await asyncio.create_subprocess_exec(
+            sys.executable, "-c",
+            "import asyncio\n"
+            "from mer_agent.mqtt import Endpoint\n"
+            "from mer_agent.publisher import Publisher\n"
+            "from mer_agent.schema import Topics\n"
+            "async def main():\n"
+            f"    endpoint = Endpoint('127.0.0.1', {endpoint.port}, version={endpoint.version!r})\n"
+            "    publisher = Publisher(endpoint, Topics('desk', 's1'))\n"
+            "    publisher.set_status('ready')\n"
+            "    await publisher.run()\n"
+            "asyncio.run(main())\n",
+        )  # fmt: skip
+        async with aclosing(EmotionStream(endpoint).events()) as events:
+            status = await anext(events)
+            assert isinstance(status, StatusMessage)
+            assert status.state == "ready"
+            agent.send_signal(signal.SIGKILL)
+            status = await anext(events)
+            assert isinstance(status, StatusMessage)
+            assert (status.state, status.since) == ("offline", None)
+        await agent.wait()
+        async with aclosing(EmotionStream(endpoint).events()) as events:
+            late = await anext(events)
+            assert isinstance(late, StatusMessage)
+            assert late.state == "offline"
+
+
+async def test_a_broker_that_is_killed_and_started_again_costs_nothing_within_the_age_limit(tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        async with publisher_and_reader(Endpoint("127.0.0.1", broker.port)) as (publisher, reader):
+            for number in range(90):
+                if number in (20, 60):
+                    broker.kill()
+                if number in (40, 80):
+                    await asyncio.to_thread(broker.start)
+                publisher.publish(message(number))
+                await asyncio.sleep(0.01)
+            await reader.until(90)
+            assert reader.numbers == list(range(90))
+            assert publisher.counts.reconnects >= 2
+            assert publisher.counts.lost == 0
+
+
+async def test_an_outage_beyond_the_age_limit_costs_what_is_too_old_and_that_is_counted(tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        endpoint = Endpoint("127.0.0.1", broker.port)
+        async with publisher_and_reader(endpoint, outbox_age_s=0.5) as (publisher, reader):
+            publisher.publish(message(0))
+            await reader.until(1)
+            broker.kill()
+            await asyncio.sleep(0.05)
+            for number in range(1, 41):
+                publisher.publish(message(number))
+                await asyncio.sleep(0.03)
+            await asyncio.to_thread(broker.start)
+            publisher.publish(message(41))
+            await reader.until_number(41)
+            lost = publisher.counts.dropped_aged
+            assert 10 < lost < 41
+            assert reader.numbers == [0, *range(1 + lost, 42)]
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_a_half_open_connection_is_noticed_and_nothing_is_lost_or_doubled(
+    direction: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "ACK_S", 0.3)
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.3)
+    with mosquitto(tmp_path) as broker:
+        direct = Endpoint("127.0.0.1", broker.port)
+        async with (
+            Proxy(broker.port) as wire,
+            publisher_and_reader(Endpoint("127.0.0.1", wire.port), direct) as (publisher, reader),
+        ):
+            publisher.publish(message(0))
+            await reader.until(1)
+            setattr(wire, direction, False)
+            for number in range(1, 4):
+                publisher.publish(message(number))
+            await asyncio.sleep(0.5)
+            assert not publisher.connected
+            setattr(wire, direction, True)
+            await reader.until(4)
+            assert reader.numbers == [0, 1, 2, 3]
+            assert publisher.counts.lost == 0
+            # "down" loses only the acknowledgement, so the broker got one message twice.
+            assert reader.stream.duplicates == (1 if direction == "down" else 0)
+
+
+async def test_a_broker_that_lets_nobody_in_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    with mosquitto(tmp_path, "allow_anonymous false") as broker:
+        before_s = time.monotonic()
+        with pytest.raises(BrokerError, match="not authorised"):
+            await Publisher(Endpoint("127.0.0.1", broker.port), TOPICS).run()
+        assert time.monotonic() - before_s < 5
