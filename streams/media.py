@@ -186,9 +186,12 @@ def audio_stream(container: Any) -> Any:
 
 
 def _video_stream(container: Any) -> Any:
+    """The stream of pictures that a player would choose, or None."""
+    from av.stream import Disposition
+
     stream = container.streams.best("video")
     # The cover picture of a song is stored as a video stream too.
-    return None if stream is None or "attached_pic" in stream.disposition.name.lower() else stream
+    return None if stream is None or Disposition.attached_pic in stream.disposition else stream
 
 
 def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
