@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -160,7 +160,7 @@ async def connect(
     Raises:
         BrokerError: refused, unreachable, not authorised, or no broker at all.
     """
-    client = aiomqtt.Client(
+    client = _Client(
         endpoint.host,
         endpoint.port,
         username=endpoint.username or None,
@@ -186,6 +186,28 @@ async def connect(
         except aiomqtt.MqttError:
             _abandon(client)
         _read_future(client._disconnected)
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt, except that it no longer waits to write to a socket that is closed.
+
+    aiomqtt 2.5 asks the event loop for that a moment too late: when the broker dies in between, the loop logs a
+    traceback, or watches somebody else's socket that got the same number.
+    """
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
 
 
 class _Connection:

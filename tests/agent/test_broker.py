@@ -84,14 +84,19 @@ async def test_it_sends_the_last_will_of_a_client_that_vanishes() -> None:
 
 
 async def test_what_was_acknowledged_is_delivered_before_it_stops() -> None:
-    async with contextlib.AsyncExitStack() as outliving:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         async with EmbeddedBroker(0) as broker:
-            reader = await outliving.enter_async_context(connected(broker))
-            await reader.subscribe("last")
-            async with connected(broker) as writer:
-                for number in range(20):
-                    await writer.publish("last", str(number), qos=1)
-        assert [payload for _, payload, _ in await arrivals(reader, 20)] == [b"%d" % number for number in range(20)]
+            # A subscriber that reads nothing until the broker is told to stop: CONNECT, and SUBSCRIBE to `x` at QoS 0.
+            reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+            writer.write(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01r" + b"\x82\x06\x00\x01\x00\x01x\x00")
+            await reader.readexactly(4 + 5)  # both are acknowledged
+            async with connected(broker) as publisher:
+                for _ in range(300):
+                    await publisher.publish("x", "." * 20_000, qos=1)
+            reading = tasks.create_task(reader.read(-1))
+        assert (await reading).count(b".") == 300 * 20_000
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_it_listens_on_loopback_only() -> None:

@@ -46,6 +46,8 @@ async def complaint(endpoint: Endpoint) -> str:
             pass
     assert time.monotonic() - before_s < 10
     assert "\n" not in str(caught.value)
+    await asyncio.sleep(0.02)
+    assert [task for task in asyncio.all_tasks() if "aiomqtt" in repr(task)] == []
     return str(caught.value)
 
 
