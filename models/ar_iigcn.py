@@ -37,6 +37,8 @@ class Output:
     """
 
     logits: Tensor
+    affect: Tensor | None = None
+    """Valence, activation and dominance [N, 3] in points from the middle of their scale, in training only."""
     spaces: Tensor | None = None
     states: Tensor | None = None
     modal_logits: Tensor | None = None
@@ -89,6 +91,7 @@ class ARIIGCN(nn.Module):
         self.fusion = MatchingAttention(shape.dimension)
         self.classifier = classifier(len(self.modalities) * shape.dimension, shape.hidden, classes, shape.dropout)
         self.modal_heads = nn.ModuleList(nn.Linear(shape.dimension, classes) for _ in self.modalities)
+        self.affect_head = nn.Linear(len(self.modalities) * shape.dimension, 3)
         self.temperature = nn.Buffer(torch.ones(()))
         """Divides the logits so that confidences are honest; fitted on the validation split after training."""
 
@@ -98,10 +101,11 @@ class ARIIGCN(nn.Module):
         spaces = [space(batch.features, batch.present) for space in self.spaces]  # M x [N, d]
         states = [graph(nodes, edges) for graph, nodes in zip(self.graphs, spaces, strict=True)]
         stacked = torch.stack(states, 1)  # [N, M, d]
-        modal = None
+        modal = affect = None
         if self.training:
+            affect = self.affect_head(self.fusion(stacked))
             modal = torch.stack([head(state) for head, state in zip(self.modal_heads, states, strict=True)], 1)
-        return Output(self.judge(stacked), torch.stack(spaces, 1), stacked, modal)
+        return Output(self.judge(stacked), affect, torch.stack(spaces, 1), stacked, modal)
 
     def stream(self) -> Stream:
         """Gives a new conversation, to be fed utterance by utterance. Put the model in `eval()` first."""

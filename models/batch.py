@@ -46,6 +46,8 @@ class Batch:
     labels: Tensor
     names: Sequence[str] = field(default=())
     """Utterance ids, for those who report; models don't look."""
+    affect: Tensor | None = None
+    """Valence, activation and dominance [N, 3] on a scale of 1 to 5, NaN where nobody rated; a help in training."""
 
     def __len__(self) -> int:
         return len(self.speakers)
@@ -59,6 +61,7 @@ class Batch:
             speakers=self.speakers.to(device),
             dialogue=self.dialogue.to(device),
             labels=self.labels.to(device),
+            affect=None if self.affect is None else self.affect.to(device),
         )
 
     def dialogues(self, wanted: Tensor) -> Batch:
@@ -72,6 +75,7 @@ class Batch:
             self.dialogue[rows],
             self.labels[rows],
             names,
+            None if self.affect is None else self.affect[rows],
         )
 
     def without(self, feature_ids: Sequence[str]) -> Batch:

@@ -1,9 +1,10 @@
 """Training data: dialogues with labels, and the features that our own encoders give for them.
 
 IEMOCAP comes as a folder with `dialogues.jsonl` (a dialogue a line: `dialogue`, `split`, `kind`, `utterances` of
-`id`, `speaker`, `text`, `label`, `start`, `end` in seconds), `ge2e.npz` (`id`, `embedding` [n, 256]) and `prosody.csv`.
-Utterances are put in the order in which they *end*, since that is the order in which a listener has them; speakers
-become 0, 1, ... in order of appearance, as they are live.
+`id`, `speaker`, `text`, `label`, `start`, `end` in seconds), `ge2e.npz` (`id`, `embedding` [n, 256]), `prosody.csv`
+and perhaps `dimensional.csv` (valence, activation, dominance). Utterances are put in the order in which they
+*end*, since that is the order in which a listener has them; speakers become 0, 1, ... in order of appearance,
+as they are live.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ def load_iemocap(
         torch.repeat_interleave(torch.arange(len(dialogues)), lengths),
         torch.tensor([IEMOCAP_LABELS.index(u["label"]) for d in dialogues for u in d["utterances"]]),
         ids,
+        _affect(folder / "dimensional.csv", ids),
     )
     return Corpus(
         "iemocap",
@@ -222,6 +224,20 @@ def _prosody(path: Path, ids: Sequence[str], descriptors: Sequence[str]) -> tupl
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"can't read the prosody in {path}: {error!r}") from error
     return _gather(path, rows, ids, finite=False)
+
+
+def _affect(path: Path, ids: Sequence[str]) -> Tensor | None:
+    """Gives valence, activation and dominance [N, 3], NaN where nobody rated; None where there is no such file."""
+    if not path.is_file():
+        return None
+    rows = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                rows[row["utterance_id"]] = [float(row[c] or "nan") for c in ("valence", "activation", "dominance")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"can't read the ratings in {path}: {error!r}") from error
+    return torch.tensor([rows.get(name, [math.nan] * 3) for name in ids])
 
 
 def _gather(path: Path, rows: Mapping[str, Any], ids: Sequence[str], *, finite: bool) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.models.ar_iigcn import ARIIGCN
+from mer_agent.models.checkpoint import load as load_checkpoint
 from mer_agent.models.checkpoint import save
-from mer_agent.models.datasets import DATA, load
+from mer_agent.models.datasets import DATA, Corpus, load
+from mer_agent.models.evaluate import judge
 from mer_agent.models.train import Recipe, Run, train
+
+RECIPES = {
+    "ar-iigcn": Recipe(
+        descriptors=DESCRIPTORS,
+        ignored=("intensity_db_mean",),  # it depends on the microphone's gain
+        shape={"dimension": 128, "hidden": 128, "share": False},
+        epochs=25,
+        batch_dialogues=8,
+        learning_rate=1e-3,
+    ),
+    "gru": Recipe(
+        model="gru",
+        descriptors=DESCRIPTORS,
+        epochs=35,
+        learning_rate=1e-3,
+        weight_decay=1e-5,
+        label_smoothing=0.0,
+        modal_weight=0.0,
+        drop_modality=0.0,
+        drop_utterance=0.0,
+        average=0.0,
+    ),
+}
+"""The recipe of each model, chosen on the validation split; `gru` is the floor: plain, and with nothing tuned."""
 
 
 def train_seeds(
@@ -34,7 +61,7 @@ def train_seeds(
         tell = (lambda *at, seed=seed: progress(seed, *at)) if progress else None
         run = train(recipe, corpus, seed, device=device, folder=folder, progress=tell)
         if isinstance(run.model, ARIIGCN):
-            keep(run, folder, f"{recipe.model}-{seed}")
+            keep(run, folder, f"{recipe.model}-{seed}.checkpoint")
         runs.append(run)
     return runs
 
@@ -54,6 +81,24 @@ def keep(run: Run, folder: Path, name: str, figures: dict[str, Any] | None = Non
         figures={"protocol": record["protocol"], "this_run": own, **(figures or {})},
         training={key: record[key] for key in ("recipe", "seed", "revision")},
     )
+
+
+def publish(runs: Sequence[Run], corpus: Corpus, folder: Path, name: str, floor: Sequence[Run] = ()) -> Path:
+    """Writes the run that is best on validation as the checkpoint `name`; gives its card's path.
+
+    The card has the mean over all runs, that of the floor's runs, and the test scores of this run by subset of
+    modalities, kind of dialogue and class. Test scores choose nothing.
+    """
+    best = max(runs, key=lambda run: float(run.record["valid"]["weighted_f1"]))
+    key = {1: "one_seed", 5: "five_seeds"}.get(len(runs), "seeds")
+    figures: dict[str, Any] = {key: summarise([run.record for run in runs])}
+    if floor:
+        figures["floor_past_only_gru"] = summarise([run.record for run in floor])
+    path = keep(best, folder, name, figures)
+    model, card = load_checkpoint(path)
+    result = judge(model, card, corpus)
+    figures["test"] = {each: result[each] for each in ("subsets", "kinds", "per_class", "confusion")}
+    return keep(best, folder, name, figures)
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

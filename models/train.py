@@ -45,6 +45,8 @@ class Recipe:
     label_smoothing: float = 0.1
     modal_weight: float = 0.3
     """Weight of each modality's own loss, which keeps one modality from letting another do all the work."""
+    affect_weight: float = 0.0
+    """Weight of the squared error of valence, activation and dominance, where the data rate them."""
     drop_modality: float = 0.1
     """How often a dialogue loses one modality altogether while training."""
     drop_utterance: float = 0.1
@@ -61,6 +63,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "gru": lambda specs, classes, shape: PastGRU(specs, classes, **shape),
 }
 """Model name -> how to build it of its feature specs, its number of classes and its sizes."""
+
+MIDDLE_OF_SCALE = 3.0
+"""Of the ratings of valence, activation and dominance, which go from 1 to 5."""
 
 MODALITY_OF: dict[str, Modality] = {"text": "text", "audio": "audio", "face": "visual"}
 
@@ -101,14 +106,17 @@ def drop_features(batch: Batch, specs: list[FeatureSpec], recipe: Recipe, genera
     return replace(batch, present=present)
 
 
-def loss_of(output: Output, labels: Tensor, recipe: Recipe) -> Tensor:
+def loss_of(output: Output, batch: Batch, recipe: Recipe) -> Tensor:
     """Gives the cross-entropy of the fused judgement plus, weighted, that of each modality's own."""
-    smoothing = recipe.label_smoothing
+    smoothing, labels = recipe.label_smoothing, batch.labels
     loss = functional.cross_entropy(output.logits, labels, ignore_index=NO_LABEL, label_smoothing=smoothing)
     if output.modal_logits is not None and recipe.modal_weight:
         for modal in output.modal_logits.unbind(1):
             own = functional.cross_entropy(modal, labels, ignore_index=NO_LABEL, label_smoothing=smoothing)
             loss = loss + recipe.modal_weight * own
+    if output.affect is not None and batch.affect is not None and recipe.affect_weight:
+        error = (output.affect - (batch.affect - MIDDLE_OF_SCALE)).square()
+        loss = loss + recipe.affect_weight * error.nanmean()
     return loss
 
 
@@ -164,7 +172,7 @@ def train(
         for step, some in enumerate(torch.split(order, recipe.batch_dialogues)):
             state.set_rate(epoch + step / steps_per_epoch)
             batch = drop_features(training.dialogues(some.to(device)), specs, recipe, state.generator)
-            loss = loss_of(model(batch), batch.labels, recipe)
+            loss = loss_of(model(batch), batch, recipe)
             state.step(loss)
             total += loss.item() / steps_per_epoch
         if not math.isfinite(total):

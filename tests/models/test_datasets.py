@@ -48,6 +48,20 @@ def test_it_reads_everything(tmp_path):
     assert prosody[:, 2].isnan().any()
 
 
+def test_ratings_are_read_where_they_are(tmp_path):
+    folder = corpus.write(tmp_path)
+    assert read(tmp_path).batch.affect is None
+    path = folder / "dimensional.csv"
+    path.write_text("utterance_id,valence,activation,dominance,raters\ntrain0_1,3.5,2,,2\n")
+    affect = read(tmp_path).part("train").affect
+    assert affect.shape == (80, 3)
+    assert affect[1, :2].tolist() == [3.5, 2]
+    assert int(affect.isnan().sum()) == 80 * 3 - 2
+    path.write_text("utterance_id,valence\ntrain0_1,high\n")
+    with pytest.raises(DataError, match=r"dimensional\.csv"):
+        read(tmp_path)
+
+
 def test_pitch_is_undefined_as_a_whole(tmp_path):
     corpus.write(tmp_path)
     names = ("pitch_hz_mean", "pitch_hz_deviation", "pitch_hz_range", "hnr_db_mean")
