@@ -2,7 +2,7 @@
 
 Recipe 1, that of the encoder's training and of the embeddings that the fusion model learned from:
 
-1. raise the volume to -30 dBFS if it is lower; cut silences (`vad_gmm`) that are longer than about a quarter second;
+1. raise the volume to -30 dBFS if it is lower; cut silences that are longer than about a quarter second;
 2. mel spectrogram: 40 bands of power (not its logarithm), 25 ms Hann windows every 10 ms;
 3. windows of 160 frames (1.6 s) that overlap by half, zero-padded at the end; the last one is left out if less than
    three quarters of it is sound;
@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import webrtcvad
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mer_agent.encoders import weights
-from mer_agent.encoders.vad_gmm import FRAME_SAMPLES, speech_frames
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import SAMPLE_RATE_HZ, Modality, Turn, Utterance
 
@@ -34,6 +34,9 @@ LEAST_SPEECH_S = 0.2
 """What is left after the silences are cut must be this long, or there is no embedding."""
 
 _TARGET_DBFS = -30.0
+_FRAME_SAMPLES = 480
+"""30 ms, the detector's longest frame."""
+_STRICTEST = 3
 _SMOOTHING_FRAMES = 8
 _KEPT_SILENCE_FRAMES = 3
 """Frames of silence that stay on each side of speech."""
@@ -147,14 +150,26 @@ def without_silences(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     A frame counts as speech when more than half of the eight frames around it do: a click is no speech, a stop
     consonant no silence.
     """
-    speech = speech_frames(samples)
+    speech = _speech_frames(samples)
     if not speech.any():
         return samples[:0]
     padded = np.pad(speech.astype(np.int64), ((_SMOOTHING_FRAMES - 1) // 2, _SMOOTHING_FRAMES // 2))
     often = np.convolve(padded, np.ones(_SMOOTHING_FRAMES, dtype=np.int64), "valid") > _SMOOTHING_FRAMES // 2
     around = np.pad(often, _KEPT_SILENCE_FRAMES)
     kept = np.convolve(around, np.ones(2 * _KEPT_SILENCE_FRAMES + 1, dtype=np.int64), "valid") > 0
-    return samples[: len(speech) * FRAME_SAMPLES][np.repeat(kept, FRAME_SAMPLES)]
+    return samples[: len(speech) * _FRAME_SAMPLES][np.repeat(kept, _FRAME_SAMPLES)]
+
+
+def _speech_frames(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tells of each whole 30 ms frame whether it holds speech.
+
+    This is WebRTC's detector and not Silero, because GE2E was trained on what this one left over, and so were the
+    embeddings that the fusion model learned from: a cut that moves by some frames moves the embedding.
+    """
+    detector = webrtcvad.Vad(_STRICTEST)
+    whole = samples[: len(samples) - len(samples) % _FRAME_SAMPLES]
+    frames = np.round(whole * 32767).astype("<i2").reshape(-1, _FRAME_SAMPLES)
+    return np.array([detector.is_speech(frame.tobytes(), SAMPLE_RATE_HZ) for frame in frames], np.bool_)
 
 
 def _partial_starts(samples: int) -> list[int]:
