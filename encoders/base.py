@@ -25,9 +25,7 @@ class Encoder(Protocol):
     modality: Modality
     dimension: int
 
-    def encode(
-        self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()
-    ) -> list[Tensor | None]:
+    def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         """Gives one float32 CPU tensor [dimension] for each utterance, None where the modality is absent.
 
         `past_turns` holds, for each utterance, the turns before it, oldest first; empty when nobody keeps them.
@@ -55,6 +53,12 @@ def _mpnet(device: str) -> Encoder:
     return TextEncoder("mpnet", device)
 
 
+def _mpnet_layers(device: str) -> Encoder:
+    from mer_agent.encoders.text import TextEncoder
+
+    return TextEncoder("mpnet-layers", device)
+
+
 def _minilm(device: str) -> Encoder:
     from mer_agent.encoders.text import TextEncoder
 
@@ -76,6 +80,7 @@ def _prosody(device: str) -> Encoder:
 _MAKERS: dict[str, Callable[[str], Encoder]] = {
     # Each imports its encoder when it is asked for, since some bring torch and transformers with them.
     "text/mpnet@1": _mpnet,
+    "text/mpnet-layers@1": _mpnet_layers,
     "text/minilm@1": _minilm,
     "audio/ge2e@1": _ge2e,
     "audio/prosody@1": _prosody,

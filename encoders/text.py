@@ -1,8 +1,10 @@
-"""Words to vectors: sentence embeddings of a frozen transformer (`text/mpnet@1`, `text/minilm@1`).
+"""Words to vectors: sentence embeddings of a frozen transformer.
 
-Recipe 1, that of sentence-transformers: tokenise with the model's own tokeniser, cut at `TOKEN_BUDGET` tokens, run the
-model, average the last hidden states over the real tokens, scale to unit length. Everything is read from one local
-folder; nothing asks a model hub.
+`text/mpnet@1` and `text/minilm@1` follow sentence-transformers: tokenise with the model's own tokeniser, cut at
+`TOKEN_BUDGET` tokens, run the model, average the last hidden states over the real tokens, scale to unit length.
+`text/mpnet-layers@1` does the same with the hidden states after layers 4, 8 and 12, side by side. The last layer was
+trained to tell *what* is meant; the ones before it still know more of *how* it is put, which is what emotion is after,
+and they cost nothing more. Everything is read from one local folder; nothing asks a model hub.
 """
 
 from __future__ import annotations
@@ -29,20 +31,25 @@ TOKEN_BUDGET = 128
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     feature: str
+    weights: str
+    layers: tuple[int, ...]
+    """After which layers the hidden states are read."""
     dimension: int
+    """Of all those layers together."""
 
 
 _RECIPES = {
-    "mpnet": _Recipe("text/mpnet@1", 768),
-    "minilm": _Recipe("text/minilm@1", 384),
+    "mpnet": _Recipe("text/mpnet@1", "mpnet", (12,), 768),
+    "mpnet-layers": _Recipe("text/mpnet-layers@1", "mpnet", (4, 8, 12), 3 * 768),
+    "minilm": _Recipe("text/minilm@1", "minilm", (6,), 384),
 }
 
 
 class TextEncoder:
-    """Gives the unit-length sentence embedding of what was said; None where nothing was.
+    """Gives the sentence embedding of what was said, of unit length for each layer; None where nothing was.
 
     Args:
-        name: `mpnet` (768-d, the default) or `minilm` (384-d, six times faster).
+        name: `mpnet` (768-d), `mpnet-layers` (2304-d, as fast) or `minilm` (384-d, six times faster).
         device: `auto` (a GPU if there is one), or a torch device.
         folder: where the weights lie; the catalogue's own folder if not given.
 
@@ -58,7 +65,8 @@ class TextEncoder:
         recipe = _RECIPES[name]
         self.feature = recipe.feature
         self.dimension = recipe.dimension
-        folder = weights.path(name) if folder is None else folder
+        self._layers = recipe.layers
+        folder = weights.path(recipe.weights) if folder is None else folder
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._model, self._tokenizer, self._pad = _load(folder, self._device)
 
@@ -84,9 +92,11 @@ class TextEncoder:
             ids[row, : len(sequence)] = torch.tensor(sequence)
             mask[row, : len(sequence)] = 1
         mask = mask.to(self._device)
-        hidden = self._model(input_ids=ids.to(self._device), attention_mask=mask).last_hidden_state
-        pooled = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)  # [batch, dimension]
-        unit = torch.nn.functional.normalize(pooled, dim=-1).float().cpu()
+        hidden = self._model(
+            input_ids=ids.to(self._device), attention_mask=mask, output_hidden_states=True
+        ).hidden_states  # of the embedding layer and each layer after it, [batch, tokens, width]
+        pooled = [(hidden[k] * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True) for k in self._layers]
+        unit = torch.cat([torch.nn.functional.normalize(part, dim=-1) for part in pooled], -1).float().cpu()
         for i, embedding in zip(spoken, unit, strict=True):
             embeddings[i] = embedding.clone()  # or each would keep the whole batch alive
         return embeddings
