@@ -64,7 +64,7 @@ class Aligner:
     """Makes utterances out of segments, pictures and, once they are known, words and speaker."""
 
     def __init__(self, ring: FrameRing | None = None) -> None:
-        self._ring = ring or FrameRing()
+        self._ring = FrameRing() if ring is None else ring  # an empty ring is false
 
     def see(self, frame: VideoFrame) -> None:
         """Takes a picture."""

@@ -76,9 +76,9 @@ class Damage:
     def lines(self) -> list[str]:
         """One line for each kind of damage, for people."""
         found = (
-            (self.packets, f"{self.packets} damaged packets skipped"),
-            (self.gaps, f"{self.gaps} gaps in the sound"),
-            (self.not_finite, f"{self.not_finite} samples that are no numbers taken as silence"),
+            (self.packets, f"damaged packets skipped: {self.packets}"),
+            (self.gaps, f"gaps in the sound: {self.gaps}"),
+            (self.not_finite, f"samples that are no numbers, taken as silence: {self.not_finite}"),
             (self.missing_ns, f"ends {self.missing_ns / NS_PER_S:.1f} s sooner than its header says"),
         )
         return [line for count, line in found if count]
@@ -182,16 +182,21 @@ def check_exists(path: Path) -> None:
 
 def audio_stream(container: Any) -> Any:
     """The stream of sound that a player would choose, or None."""
-    return container.streams.best("audio")
+    return _decodable(container.streams.best("audio"))
 
 
 def _video_stream(container: Any) -> Any:
     """The stream of pictures that a player would choose, or None."""
     from av.stream import Disposition
 
-    stream = container.streams.best("video")
+    stream = _decodable(container.streams.best("video"))
     # The cover picture of a song is stored as a video stream too.
     return None if stream is None or Disposition.attached_pic in stream.disposition else stream
+
+
+def _decodable(stream: Any) -> Any:
+    """The stream, or None when there is none or nobody knows its codec."""
+    return None if stream is None or stream.codec_context is None else stream
 
 
 def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:

@@ -26,6 +26,8 @@ CHUNK_SAMPLES = 512
 
 _DRIFT_NS = 20_000_000
 """Stamps may be this far off the count of samples (containers round them) before time is anchored anew."""
+_BACK_NS = 10_000_000
+"""Time is set back by no more than this at each frame, which lasts longer, so that it never runs backwards."""
 _JUMP_NS = 200_000_000
 """From here on it is no drift: something is missing, or the stamps start again."""
 
@@ -67,7 +69,7 @@ def audio_chunks(
                     damage.gaps += 1
                     chunker.broken = True
                 elif abs(off_ns) > _DRIFT_NS:
-                    chunker.anchor_ns += off_ns
+                    chunker.anchor_ns += max(off_ns, -_BACK_NS)
             if not chunker.anchored:
                 chunker.restart(start_ns if at_ns is None else at_ns)
             chunker.broken |= after_damage

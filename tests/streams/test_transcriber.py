@@ -1,0 +1,273 @@
+import asyncio
+import re
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import needs
+from support.streams_fakes import ScriptedTranscriber, a_segment
+
+from mer_agent.errors import WeightsError
+from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams.sound import audio_chunks
+from mer_agent.streams.transcriber import Heard, Transcriber, suspicion, window_s
+from mer_agent.streams.types import Segment, Transcript
+from mer_agent.streams.vad import SileroVad
+
+SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
+VOICE = np.random.default_rng(0).uniform(-0.3, 0.3, 32_000).astype(np.float32)
+
+
+def heard(text: str, **fields: Any) -> Heard:
+    words = text.split()
+    return Heard(tuple((f" {word}", at * 0.2, at * 0.2 + 0.2, 0.9) for at, word in enumerate(words)), **fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I finally got the job!",
+        "No.",
+        "No, no, no, no!",
+        "Thank you.",
+        "do you hear me do you hear me",
+        "Ha ha ha ha ha",
+    ],
+)
+def test_what_people_say_is_believed(text: str) -> None:
+    assert suspicion(heard(text, log_probability=-0.9, no_speech=0.7), VOICE) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "audio", "reason"),
+    [
+        (heard(""), VOICE, "no words"),
+        (heard("... !"), VOICE, "no words"),
+        (heard("yes"), VOICE * 1e-3, "near silence"),
+        (heard("yes", no_speech=0.7, log_probability=-1.1), VOICE, "no speech"),
+        (heard("yes", log_probability=-1.9), VOICE, "unlikely words"),
+        (heard("yes", compression=2.5), VOICE, "repetitive text"),
+        (heard("one two three four five six seven eight nine ten"), VOICE[:16_000], "too many words"),
+        (heard("well " + "I know " * 6), np.tile(VOICE, 4), "a loop"),
+        (heard("Thanks for watching!"), VOICE, "a subtitle credit"),
+        (heard("Subtitles by the Amara.org community"), VOICE, "a subtitle credit"),
+        (heard("Please subscribe to my channel."), VOICE, "a subtitle credit"),
+    ],
+)
+def test_what_is_invented_is_not(what: Heard, audio: np.ndarray, reason: str) -> None:
+    assert suspicion(what, audio) == reason
+
+
+def test_sound_that_is_no_number_is_no_reason_to_believe() -> None:
+    assert suspicion(heard("yes"), np.full(1000, np.nan, np.float32)) == "near silence"
+    assert suspicion(heard("yes"), np.zeros(0, np.float32)) == "near silence"
+
+
+@pytest.mark.parametrize(("seconds", "window"), [(0, 15), (14, 15), (14.1, 20), (19.5, 30), (31, 30)])
+def test_short_segments_get_a_short_window_with_room_at_its_end(seconds: float, window: int) -> None:
+    assert window_s(round(seconds * 16_000)) == window
+
+
+@dataclass
+class FakePart:
+    words: list[Any]
+    avg_logprob: float = -0.2
+    no_speech_prob: float = 0.01
+    compression_ratio: float = 1.0
+
+
+@dataclass
+class FakeWord:
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+class FakeModel:
+    """Stands for faster-whisper: two words, then a second window that nobody asked for."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.threads: list[str] = []
+        self.options: dict[str, Any] = {}
+        self.sound = np.zeros(0, np.float32)
+        self.busy = threading.Lock()
+        self.wait_s = 0.0
+        self.windows = 0
+
+    def transcribe(self, sound: np.ndarray, **options: Any) -> tuple[Any, None]:
+        assert self.busy.acquire(blocking=False), "two segments at once"
+        time.sleep(self.wait_s)
+        self.threads.append(threading.current_thread().name)
+        self.sound, self.options = sound, options
+        self.busy.release()
+        return self._parts(), None
+
+    def _parts(self) -> Any:
+        for words in (
+            [FakeWord(" Oh", 0.1, 0.3, 0.8), FakeWord(" no.", 0.3, 99.0, 0.6)],
+            [FakeWord(" you", 1, 2, 0.1)],
+        ):
+            self.windows += 1
+            yield FakePart(words)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
+    fake = FakeModel()
+    monkeypatch.setattr(Transcriber, "_load", lambda self: fake)
+    return fake
+
+
+@pytest.fixture
+def transcriber(tmp_path: Path, model: FakeModel) -> Any:
+    (tmp_path / "model.bin").touch()
+    transcriber = Transcriber(tmp_path)
+    yield transcriber
+    transcriber.close()
+
+
+async def test_words_have_session_times(transcriber: Transcriber) -> None:
+    transcript = await transcriber.transcribe(a_segment(5.0, VOICE))
+    assert transcript.text == "Oh no."
+    assert [(word.text, word.start_ns, word.end_ns) for word in transcript.words] == [
+        ("Oh", 5_100_000_000, 5_300_000_000),
+        ("no.", 5_300_000_000, 7_000_000_000),  # never behind the segment's sound
+    ]
+    assert transcript.confidence == pytest.approx(0.7)
+
+
+async def test_it_decodes_once_without_second_tries(transcriber: Transcriber, model: FakeModel) -> None:
+    await transcriber.transcribe(a_segment(0.0, VOICE))
+    assert model.windows == 1
+    asked = model.options
+    assert (asked["temperature"], asked["condition_on_previous_text"], asked["vad_filter"]) == (0.0, False, False)
+    assert (asked["beam_size"], asked["language"]) == (1, "en")
+    assert asked["log_prob_threshold"] is asked["compression_ratio_threshold"] is asked["no_speech_threshold"] is None
+    assert asked["max_new_tokens"] == 50
+    assert len(model.sound) == 15 * 16_000
+    assert model.frames == 1500
+    np.testing.assert_array_equal(model.sound[: len(VOICE)], VOICE)
+    assert not model.sound[len(VOICE) :].any()
+
+
+async def test_sound_that_is_no_number_does_not_reach_the_model(transcriber: Transcriber, model: FakeModel) -> None:
+    broken = VOICE.copy()
+    broken[100:200] = np.nan
+    await transcriber.transcribe(a_segment(0.0, broken))
+    assert np.isfinite(model.sound).all()
+
+
+async def test_segments_are_done_one_by_one_in_a_thread_of_their_own(
+    transcriber: Transcriber, model: FakeModel
+) -> None:
+    model.wait_s = 0.02
+    await transcriber.warm_up()
+    await asyncio.gather(*(transcriber.transcribe(a_segment(float(at), VOICE)) for at in range(5)))
+    assert len(model.threads) == 6
+    assert len(set(model.threads)) == 1
+    assert model.threads[0].startswith("transcriber")
+
+
+async def test_the_loop_goes_on_meanwhile(transcriber: Transcriber, model: FakeModel) -> None:
+    model.wait_s = 0.2
+    working = asyncio.create_task(transcriber.transcribe(a_segment(0.0, VOICE)))
+    turns = 0
+    while not working.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert turns > 10
+
+
+async def test_invented_words_give_an_empty_transcript_and_are_counted(transcriber: Transcriber) -> None:
+    transcript = await transcriber.transcribe(a_segment(0.0, VOICE * 1e-4))
+    assert transcript == Transcript("", confidence=0.0)
+    assert transcriber.guarded == {"near silence": 1}
+
+
+async def test_closing_does_not_wait_for_what_is_being_done(transcriber: Transcriber, model: FakeModel) -> None:
+    model.wait_s = 0.5
+    running = asyncio.create_task(transcriber.transcribe(a_segment(0.0, VOICE)))
+    waiting = asyncio.create_task(transcriber.transcribe(a_segment(1.0, VOICE)))
+    await asyncio.sleep(0.05)
+    begun = time.monotonic()
+    transcriber.close()
+    assert time.monotonic() - begun < 0.2
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await running).text == "Oh no."
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await transcriber.transcribe(a_segment(2.0, VOICE))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"model\.bin"):
+        Transcriber(tmp_path)
+
+
+async def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"nonsense" * 100)
+    (tmp_path / "config.json").write_text("{}")
+    transcriber = Transcriber(tmp_path)
+    with pytest.raises(WeightsError, match="can't be loaded") as caught:
+        await transcriber.warm_up()
+    assert "\n" not in str(caught.value)
+    transcriber.close()
+
+
+async def test_the_fake_gives_scripted_words() -> None:
+    fake = ScriptedTranscriber({5: "oh no"})
+    transcript = await fake.transcribe(a_segment(5.5, VOICE))
+    assert [(word.text, word.start_ns, word.end_ns) for word in transcript.words] == [
+        ("oh", 5_500_000_000, 6_500_000_000),
+        ("no", 6_500_000_000, 7_500_000_000),
+    ]
+    assert (await fake.transcribe(a_segment(9.0, VOICE))).text == ""
+
+
+def cut(path: Path) -> list[Segment]:
+    cutter = SpeechCutter(SileroVad().stream)
+    return [segment for chunk in audio_chunks(path) for segment in cutter.push(chunk)] + cutter.finish()
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"[^a-z ]", "", text.lower()).split()
+
+
+@pytest.mark.real_weights
+async def test_real_words_of_the_recorded_session() -> None:
+    transcriber = Transcriber(needs.weights("whisper-base"))
+    segments = cut(SESSION / "audio-0.flac")
+    transcripts = [await transcriber.transcribe(segment) for segment in segments]
+    said = plain(" ".join(transcript.text for transcript in transcripts))
+    for phrase in (
+        "how was your day",
+        "finally got the job",
+        "so happy for you",
+        "sorry to hear that",
+        "walk together",
+    ):
+        assert phrase in " ".join(said)
+    for segment, transcript in zip(segments, transcripts, strict=True):
+        starts = [word.start_ns for word in transcript.words]
+        assert starts == sorted(starts)
+        for word in transcript.words:
+            assert segment.audio_start_ns <= word.start_ns <= word.end_ns <= segment.end_ns + 200_000_000
+    again = await transcriber.transcribe(segments[2])
+    assert again == transcripts[2]  # temperature 0: the same sound, the same words
+    transcriber.close()
+
+
+@pytest.mark.real_weights
+async def test_real_noise_gives_no_words() -> None:
+    transcriber = Transcriber(needs.weights("whisper-base"))
+    hiss = np.random.default_rng(3).normal(0, 0.02, 48_000).astype(np.float32)
+    silence = np.zeros(32_000, np.float32)
+    for sound in (hiss, silence):
+        assert (await transcriber.transcribe(replace(a_segment(0.0, sound)))).text == ""
+    transcriber.close()

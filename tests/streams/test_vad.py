@@ -1,0 +1,150 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.streams_fakes import chunked
+
+from mer_agent.errors import MissingExtraError
+from mer_agent.streams import vad
+from mer_agent.streams.sound import audio_chunks
+from mer_agent.streams.types import AudioChunk
+from mer_agent.streams.vad import FRAME_SAMPLES, Reblocker, SileroVad
+
+SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
+
+
+@pytest.fixture(scope="module")
+def silero() -> SileroVad:
+    return SileroVad()
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    return np.concatenate([chunk.samples for chunk in audio_chunks(SESSION / "audio-0.flac")])
+
+
+def probabilities(silero: SileroVad, sound: np.ndarray) -> list[float]:
+    stream = silero.stream()
+    return [stream.probability(sound[at : at + FRAME_SAMPLES]) for at in range(0, len(sound), FRAME_SAMPLES)]
+
+
+def test_speech_is_told_from_silence(silero: SileroVad, speech: np.ndarray) -> None:
+    found = probabilities(silero, speech)
+    assert max(found[:12]) < 0.2  # the session begins with 0.6 s of silence
+    assert np.median(found[30:45]) > 0.8  # then somebody speaks
+
+
+def test_noise_and_silence_are_no_speech(silero: SileroVad) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.05, 32_000).astype(np.float32)
+    assert np.median(probabilities(silero, noise)) < 0.3
+    assert max(probabilities(silero, np.zeros(32_000, np.float32))) < 0.3
+
+
+def test_it_gives_what_faster_whisper_gives(silero: SileroVad, speech: np.ndarray, tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np; from faster_whisper.vad import get_vad_model;"
+        "np.save(sys.argv[2], get_vad_model()(np.load(sys.argv[1])))"
+    )
+    sound = speech[: 200 * FRAME_SAMPLES]
+    np.save(tmp_path / "sound.npy", sound)
+    subprocess.run([sys.executable, "-c", code, tmp_path / "sound.npy", tmp_path / "answer.npy"], check=True)
+    reference = np.load(tmp_path / "answer.npy").reshape(-1)
+    np.testing.assert_allclose(probabilities(silero, sound), reference, atol=1e-4)
+
+
+def test_streams_do_not_hear_each_other_and_reset_forgets(silero: SileroVad, speech: np.ndarray) -> None:
+    alone = probabilities(silero, speech[: 62 * FRAME_SAMPLES])
+    one, other = silero.stream(), silero.stream()
+    together = []
+    for at in range(0, 62 * FRAME_SAMPLES, FRAME_SAMPLES):
+        together.append(one.probability(speech[at : at + FRAME_SAMPLES]))
+        other.probability(np.zeros(FRAME_SAMPLES, np.float32))
+    assert together == alone
+    one.reset()
+    assert one.probability(speech[:FRAME_SAMPLES]) == alone[0]
+
+
+def test_what_is_no_number_is_silence_and_does_no_lasting_harm(silero: SileroVad, speech: np.ndarray) -> None:
+    broken = speech[16_000:48_000].copy()
+    broken[5_000:5_100] = np.nan
+    broken[9_000] = np.inf
+    clean = np.nan_to_num(broken, nan=0.0, posinf=0.0)
+    assert np.isnan(broken[5_050])
+    assert probabilities(silero, broken) == probabilities(silero, clean)
+
+
+def test_a_short_frame_is_filled_up_with_silence(silero: SileroVad, speech: np.ndarray) -> None:
+    short = speech[20_000:20_100]
+    padded = np.concatenate((short, np.zeros(412, np.float32)))
+    assert silero.stream().probability(short) == silero.stream().probability(padded)
+    with pytest.raises(ValueError, match="512"):
+        silero.stream().probability(np.zeros(513, np.float32))
+
+
+def test_the_network_is_found_without_importing_faster_whisper() -> None:
+    code = (
+        "import sys; from mer_agent.streams.vad import SileroVad; SileroVad();"
+        "sys.exit(sum(name in sys.modules for name in ('faster_whisper', 'ctranslate2', 'torch')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vad.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"faster-whisper.*pip install"):
+        vad.model_path()
+
+
+@given(
+    length=st.integers(0, 3000),
+    sizes=st.lists(st.integers(1, 900), max_size=12),
+)
+def test_frames_do_not_depend_on_the_size_of_chunks(length: int, sizes: list[int]) -> None:
+    sound = np.arange(length, dtype=np.float32)
+    blocks = Reblocker()
+    frames = [frame for chunk in chunked(sound, sizes) for frame in blocks.push(chunk)] + blocks.finish()
+    assert [len(frame.samples) for frame in frames[:-1]] == [FRAME_SAMPLES] * (len(frames) - 1)
+    for number, frame in enumerate(frames):
+        assert frame.start_ns == number * FRAME_SAMPLES * 62_500
+        np.testing.assert_array_equal(frame.samples, sound[number * 512 : number * 512 + 512])
+    assert sum(len(frame.samples) for frame in frames) == length
+    assert not any(frame.discontinuity for frame in frames)
+    assert blocks.finish() == []
+
+
+def chunk(value: float, start_ns: int, sequence: int, discontinuity: bool = False, size: int = 700) -> AudioChunk:
+    return AudioChunk(np.full(size, value, np.float32), start_ns, sequence, discontinuity=discontinuity)
+
+
+@pytest.mark.parametrize("how", ["flag", "sequence"])
+def test_a_break_ends_a_frame_early_and_marks_the_next(how: str) -> None:
+    blocks = Reblocker()
+    first = blocks.push(chunk(1, 0, 0))
+    later = chunk(2, 900_000_000, 1, discontinuity=True) if how == "flag" else chunk(2, 900_000_000, 5)
+    second = blocks.push(later)
+    assert [(len(frame.samples), frame.start_ns, frame.discontinuity) for frame in first + second] == [
+        (512, 0, False),
+        (188, 512 * 62_500, False),
+        (512, 900_000_000, True),
+    ]
+    assert all(len(set(frame.samples)) == 1 for frame in first + second)
+    (last,) = blocks.finish()
+    assert (last.start_ns, last.discontinuity) == (900_000_000 + 512 * 62_500, False)
+
+
+def test_time_is_that_of_the_chunk_which_holds_the_first_sample() -> None:
+    blocks = Reblocker()
+    blocks.push(chunk(1, 0, 0, size=300))
+    (frame,) = blocks.push(chunk(2, 20_000_000, 1, size=400))  # 1.25 ms later than the samples say
+    (left,) = blocks.finish()
+    assert frame.start_ns == 0
+    assert left.start_ns == 20_000_000 + 212 * 62_500
+
+
+def test_another_rate_is_refused() -> None:
+    with pytest.raises(ValueError, match="8000"):
+        Reblocker().push(AudioChunk(np.zeros(10, np.float32), 0, 0, rate_hz=8000))

@@ -1,0 +1,93 @@
+"""Fakes for streams, scripted by data: detectors and a transcriber without models, sound without microphones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, Segment, Transcript, Word
+
+
+class ScriptedVad:
+    """Gives the probabilities of a list, one for each frame, then the last one for ever."""
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        self._probabilities = list(probabilities)
+        self.heard = 0
+        self.resets = 0
+
+    def probability(self, samples: NDArray[np.float32]) -> float:
+        self.heard += 1
+        return self._probabilities[min(self.heard, len(self._probabilities)) - 1]
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+class LoudnessVad:
+    """Takes what is loud for speech: an answer that depends on the sound alone."""
+
+    def probability(self, samples: NDArray[np.float32]) -> float:
+        return min(1.0, float(np.abs(samples).mean()) * 4)
+
+    def reset(self) -> None:
+        pass
+
+
+class ScriptedTranscriber:
+    """Gives a text for each segment by the second in which its speech starts; words evenly spread over the segment.
+
+    Seconds that the script doesn't know give an empty transcript.
+    """
+
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        self._texts = dict(texts)
+        self.segments: list[Segment] = []
+
+    async def warm_up(self) -> None:
+        pass
+
+    async def transcribe(self, segment: Segment) -> Transcript:
+        self.segments.append(segment)
+        text = self._texts.get(segment.start_ns // NS_PER_S, "")
+        pieces = text.split()
+        step_ns = (segment.end_ns - segment.start_ns) // max(1, len(pieces))
+        words = tuple(
+            Word(piece, segment.start_ns + at * step_ns, segment.start_ns + (at + 1) * step_ns, 0.9)
+            for at, piece in enumerate(pieces)
+        )
+        return Transcript(text, words, confidence=0.9 if words else 0.0)
+
+    def close(self) -> None:
+        pass
+
+
+def bursts(pattern: Iterable[tuple[float, bool]], seed: int = 0) -> NDArray[np.float32]:
+    """Sound made of stretches of (seconds, loud or silent); loud is noise that `LoudnessVad` takes for speech."""
+    noise = np.random.default_rng(seed)
+    parts = [
+        noise.uniform(-1.0, 1.0, round(seconds * SAMPLE_RATE_HZ)) * (1.0 if loud else 0.001)
+        for seconds, loud in pattern
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def chunked(sound: NDArray[np.float32], sizes: Iterable[int], source: str = "audio-0") -> list[AudioChunk]:
+    """The sound in chunks of the given sizes, what is left over in a last one; stamped from 0 on."""
+    chunks: list[AudioChunk] = []
+    at = 0
+    for size in [*sizes, len(sound)]:
+        part = sound[at : at + size]
+        if len(part):
+            chunks.append(AudioChunk(part, at * NS_PER_S // SAMPLE_RATE_HZ, len(chunks), source=source))
+        at += len(part)
+    return chunks
+
+
+def a_segment(start_s: float, audio: NDArray[np.float32], source: str = "audio-0") -> Segment:
+    """A segment without padding."""
+    start_ns = round(start_s * NS_PER_S)
+    end_ns = start_ns + len(audio) * NS_PER_S // SAMPLE_RATE_HZ
+    return Segment(start_ns, end_ns, audio, start_ns, "pause", end_ns + 320_000_000, source)
