@@ -17,12 +17,15 @@ from mer_agent.models.train import Recipe, Run, train
 
 RECIPES = {
     "ar-iigcn": Recipe(
+        features=("text/mpnet-layers@1", "audio/ge2e@1", "audio/prosody@1"),
         descriptors=DESCRIPTORS,
         ignored=("intensity_db_mean",),  # it depends on the microphone's gain
         shape={"dimension": 128, "hidden": 128, "share": False},
         epochs=25,
         batch_dialogues=8,
         learning_rate=1e-3,
+        affect_weight=0.5,
+        pick="last",  # 12 dialogues are too few to choose an epoch by; the number of epochs was chosen as below
     ),
     "gru": Recipe(
         model="gru",
@@ -37,7 +40,12 @@ RECIPES = {
         average=0.0,
     ),
 }
-"""The recipe of each model, chosen on the validation split; `gru` is the floor: plain, and with nothing tuned."""
+"""The recipe of each model.
+
+That of `ar-iigcn` was chosen by leaving out one of the sessions 1 to 4 after the other and training on the other three:
+5,810 utterances of unseen speakers to choose by, without a look at Session 5, the test split. `gru` is the floor:
+plain, nothing tuned.
+"""
 
 
 def train_seeds(
