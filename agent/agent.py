@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from mer_agent.aligner import Aligner, complete
+from mer_agent.aligner import Aligner, with_words
 from mer_agent.conversation import Conversation, Percept
 from mer_agent.inference import Inference
 from mer_agent.segmenter import SpeechCutter
@@ -137,7 +137,7 @@ class Agent:
                 endpoint=(cut.segment.declared_ns - cut.segment.end_ns) / 1e6,
                 words=words_ms,
             )
-            await percepts.put(Perceived(complete(cut.utterance, transcript, None, 0.0), percept))
+            await percepts.put(Perceived(with_words(cut.utterance, transcript), percept))
         percepts.close()
 
     async def _judge(self, percepts: Mailbox[Perceived]) -> None:

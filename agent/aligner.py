@@ -84,9 +84,6 @@ class Aligner:
         )
 
 
-def complete(
-    utterance: Utterance, transcript: Transcript | None, speaker: int | None, speaker_confidence: float
-) -> Utterance:
-    """The utterance with its words and its speaker. An empty transcript is no text: that modality is then absent."""
-    words = transcript if transcript is not None and transcript.text else None
-    return replace(utterance, transcript=words, speaker=speaker, speaker_confidence=speaker_confidence)
+def with_words(utterance: Utterance, transcript: Transcript) -> Utterance:
+    """The utterance with its words. An empty transcript is no text: that modality is then absent."""
+    return replace(utterance, transcript=transcript if transcript.text else None)

@@ -19,6 +19,40 @@ DataName = Annotated[str, typer.Option("--data", metavar="NAME", help="Data set:
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with iemocap/ (default: data.dir).")]
 
 
+def train(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="ar-iigcn, or gru: the past-only baseline.")] = "ar-iigcn",
+    data: DataName = "iemocap",
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; give it again for more runs (default: 0 to 4).")] = None,
+    data_dir: DataDir = None,
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Records and checkpoints; a stopped run goes on.")] = Path(
+        "runs"
+    ),
+    device: Annotated[str, typer.Option(help="Torch device to train on.")] = "cpu",
+) -> None:
+    """Train a fusion model; the epoch is chosen on validation, the test split is only reported."""
+    with agent_extra():
+        from mer_agent.models import runs
+    if model not in runs.RECIPES:
+        raise InputError(f"--model {model}: it is one of {', '.join(runs.RECIPES)}")
+    _find_weights(context)
+
+    def progress(of_seed: int, epoch: int, loss: float, weighted_f1: float) -> None:
+        say(f"seed {of_seed}  epoch {epoch + 1:3}/{recipe.epochs}  loss {loss:.3f}  validation {weighted_f1:.2f}")
+
+    recipe = runs.RECIPES[model]
+    seeds = seed or list(range(5))
+    finished = runs.train_seeds(
+        recipe, data, data_dir or context.obj.settings.data.dir, seeds, folder, device=device, progress=progress
+    )
+    summary = runs.summarise([run.record for run in finished])
+    for split in ("valid", "test"):
+        mean, deviation = summary[split]["weighted_f1_mean"], summary[split]["weighted_f1_deviation"]
+        spread = "" if deviation is None else f" ± {deviation:.2f}"
+        out.print(f"{split:<6} weighted F1 {mean:.2f}{spread}  ({len(seeds)} seeds, protocol clean)")
+    out.print(f"Records and checkpoints are in {folder}")
+
+
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[str, typer.Argument(help="A shipped name or a .safetensors file.")] = "iemocap6",
@@ -30,7 +64,7 @@ def evaluate(
     """Score a checkpoint on the test split of a data set; figures are in percent."""
     with agent_extra():
         from mer_agent.models import evaluate as evaluation
-    _quiet_hub(context)
+    _find_weights(context)
     figures = evaluation.evaluate(checkpoint, data, data_dir or context.obj.settings.data.dir)
     table = Table("class", "F1", box=None, header_style="bold")
     for label, scores in figures["per_class"].items():
@@ -48,7 +82,9 @@ def evaluate(
 @bench.command()
 def throughput(
     context: typer.Context,
-    media: Annotated[Path | None, typer.Option(metavar="PATH", help="Recording (default: the sample conversation).")] = None,
+    media: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Recording (default: the sample conversation).")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes to measure; the median counts.")] = 3,
     json_file: JsonFile = None,
 ) -> None:
@@ -56,8 +92,7 @@ def throughput(
     with agent_extra():
         from mer_agent.bench import throughput as measure
         from mer_agent.demo import sample_conversation
-        from mer_agent.encoders import weights
-    weights.set_directory(context.obj.settings.weights.dir)
+    _find_weights(context)
     figures = measure(context.obj.settings, media or sample_conversation(), runs)
     out.print(f"real-time factor {figures['ratio']:.2f} (seconds of work for each second of sound, {figures['words']})")
     out.print(f"cold start to ready {figures['cold_start_s']:.1f} s, peak memory {figures['peak_memory_mb']:.0f} MB")
@@ -85,8 +120,8 @@ def graph(
     _write(figures, json_file)
 
 
-def _quiet_hub(context: typer.Context) -> None:
-    """Weights come from the cache, wherever the settings put it; nothing is looked for on a hub."""
+def _find_weights(context: typer.Context) -> None:
+    """Tells the catalogue where the settings keep the weights."""
     from mer_agent.encoders import weights
 
     weights.set_directory(context.obj.settings.weights.dir)

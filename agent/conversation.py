@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from mer_agent.encoders.base import Encoder
 from mer_agent.models.stream import Judgement
 from mer_agent.streams.speakers import SpeakerTracker
-
 from mer_agent.streams.types import MODALITIES, Prediction, Turn, Utterance
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,8 @@
 A frame is voiced when its probability reaches `threshold`, or `exit_threshold` while the frame before was voiced
 (hysteresis, so that a soft syllable doesn't end a word). Speech that grows longer than `longest_ms` is cut where speech
 was least likely in its last third. A segment's sound gets up to `padding_ms` around the speech, but no sample is ever
-in two segments. No asyncio, no model and no clock in here: the same frames always give the same segments.
+in two segments. Times are rounded up to whole frames of 32 ms, `longest_ms` down. No asyncio, no model and no clock in
+here: the same frames always give the same segments.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mer_agent.errors import ConfigError
+from mer_agent.config.settings import SegmenterSettings
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, ClosedBy, Segment
 from mer_agent.streams.vad import FRAME_SAMPLES, Reblocker, VadStream
 
@@ -24,44 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
-
-
-@dataclass(frozen=True, slots=True)
-class SegmenterSettings:
-    """When speech begins and ends. Times are rounded up to whole frames of 32 ms, `longest_ms` down.
-
-    The hangover is the price of every answer: an utterance is known to be over only that long after its last sound.
-    Turns of a lively conversation follow each other within 200 to 500 ms, pauses inside a sentence last about as long;
-    no length tells the two apart for certain, and a sentence in two parts harms less than two speakers in one.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    onset_ms: int = 64
-    """How long speech must last without a break before it counts."""
-    hangover_ms: int = 320
-    """How long it must be quiet before the utterance is over."""
-    longest_ms: int = 12_000
-    """The longest utterance; more is cut in two."""
-    padding_ms: int = 160
-    """Sound kept before and after the speech, where it belongs to no other utterance."""
-    threshold: float = 0.5
-    exit_threshold: float = 0.35
-    min_speech_ms: int = 128
-    """Utterances with less voiced sound than this are dropped: a click, a cough."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.exit_threshold <= self.threshold < 1.0:
-            given = f"{self.exit_threshold} and {self.threshold}"
-            raise ConfigError(f"segmenter: 0 < exit_threshold <= threshold < 1 must hold, not {given}")
-        for name in ("onset_ms", "hangover_ms", "padding_ms", "min_speech_ms"):
-            if not 0 <= getattr(self, name) <= self.longest_ms:
-                raise ConfigError(f"segmenter: {name} must lie in 0..longest_ms, not {getattr(self, name)}")
-        if (
-            not 1000 <= self.longest_ms <= 25_000
-        ):  # with its padding it must fit into the 30 s that Whisper hears at once
-            raise ConfigError(f"segmenter: longest_ms must lie in 1000..25000, not {self.longest_ms}")
 
 
 @dataclass(frozen=True, slots=True)

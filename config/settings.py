@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from mer_agent.errors import ConfigError
 
@@ -32,76 +32,89 @@ class Section(BaseModel):
 class AgentSettings(Section):
     """Who we are."""
 
-    name: TopicSegment = Field("agent", description="name of this agent in every topic")
-    session: str = Field("", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in every topic; empty: name of the recording")
+    name: TopicSegment = Field(default="agent", description="name of this agent in every topic")
+    session: str = Field(
+        default="", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in topics; empty: the recording's name"
+    )
 
 
 class MqttSettings(Section):
     """Where emotions are published."""
 
-    url: str = Field("", description="broker, mqtt[s]://HOST:PORT; empty: an embedded one on loopback")
-    port: int = Field(0, ge=0, le=65535, description="port of the embedded broker; 0: 1883 if that is free, else any")
-    prefix: str = Field("mer/v1", pattern=r"^[a-z0-9_-]+(/[a-z0-9_-]+)*$", description="first part of every topic")
-    username: str = Field("", description="user name at the broker")
-    password: SecretStr = Field(SecretStr(""), description="password at the broker; environment or file only")
-    password_file: Path | None = Field(None, description="file whose first line is the password")
-    publish_text: bool = Field(False, description="send the spoken words along; they are personal data")
-    outbox_age_s: float = Field(30.0, gt=0, description="a prediction older than this is no longer worth sending")
+    url: str = Field(default="", description="broker, mqtt[s]://HOST:PORT; empty: an embedded one on loopback")
+    port: int = Field(default=0, ge=0, le=65535, description="port of the embedded broker; 0: 1883 if free, else any")
+    prefix: str = Field(default="mer/v1", pattern=r"^[a-z0-9_-]+(/[a-z0-9_-]+)*$", description="how every topic begins")
+    username: str = Field(default="", description="user name at the broker")
+    password: SecretStr = Field(default=SecretStr(""), description="password at the broker; environment or file only")
+    password_file: Path | None = Field(default=None, description="file whose first line is the password")
+    publish_text: bool = Field(default=False, description="send the spoken words along; they are personal data")
+    outbox_age_s: float = Field(default=30.0, gt=0, description="older predictions aren't worth sending any more")
 
 
 class SegmenterSettings(Section):
-    """Where an utterance begins and ends."""
+    """Where an utterance begins and ends.
 
-    threshold: Probability = Field(0.5, description="speech probability at which speech may begin")
-    exit_threshold: Probability = Field(0.35, description="speech probability under which it may end")
-    onset_ms: int = Field(64, ge=32, description="speech must last this long to count as begun")
-    hangover_ms: int = Field(320, ge=32, description="silence must last this long to end an utterance")
-    min_speech_ms: int = Field(160, ge=0, description="shorter speech is taken for noise")
-    longest_ms: int = Field(15_000, ge=1000, description="longer speech is cut at its quietest moment")
-    padding_ms: int = Field(200, ge=0, description="sound kept before and after the speech")
+    The hangover is the price of every answer: an utterance is known to be over only that long after its last sound.
+    Turns of a lively conversation follow each other within 200 to 500 ms, pauses inside a sentence last about as long;
+    no length tells the two apart for certain, and a sentence in two parts harms less than two speakers in one.
+    """
+
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="speech probability at which speech may begin")
+    exit_threshold: float = Field(default=0.35, gt=0, lt=1, description="speech probability under which it may end")
+    onset_ms: int = Field(default=64, ge=0, le=1000, description="speech must last this long to count as begun")
+    hangover_ms: int = Field(default=320, ge=0, le=5000, description="silence must last this long to end an utterance")
+    min_speech_ms: int = Field(default=128, ge=0, le=1000, description="shorter speech is taken for a click or a cough")
+    longest_ms: int = Field(default=12_000, ge=1000, le=25_000, description="longer speech is cut where it is quietest")
+    padding_ms: int = Field(default=160, ge=0, le=1000, description="sound kept before and after the speech")
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> Self:
+        if self.exit_threshold > self.threshold:
+            raise ValueError("exit_threshold must not be above threshold")
+        return self
 
 
 class TranscriberSettings(Section):
     """How speech becomes words."""
 
-    weights: str = Field("whisper-base", description="name in the weights catalogue: whisper-base, whisper-tiny.en")
-    language: str = Field("en", description="language code; empty: recognised for each utterance")
-    beam_size: int = Field(1, ge=1, le=10, description="hypotheses kept while decoding")
-    compute_type: str = Field("int8", description="CTranslate2 arithmetic: int8, int8_float16, float16, float32")
-    threads: int = Field(2, ge=1, description="CPU threads of the recogniser")
+    weights: str = Field(default="whisper-base", description="weights of the recogniser: whisper-base, whisper-tiny.en")
+    language: str = Field(default="en", description="language code; empty: recognised for each utterance")
+    beam_size: int = Field(default=1, ge=1, le=10, description="hypotheses kept while decoding")
+    compute_type: str = Field(default="int8", description="arithmetic: int8, int8_float16, float16, float32")
+    threads: int = Field(default=2, ge=1, description="CPU threads of the recogniser")
 
 
 class SpeakerSettings(Section):
     """Who speaks."""
 
-    limit: int = Field(8, ge=1, le=64, description="voices told apart at most")
-    fixed: int = Field(0, ge=0, le=64, description="number of speakers when it is known; 0: find out")
+    limit: int = Field(default=8, ge=1, le=64, description="voices told apart at most")
+    fixed: int = Field(default=0, ge=0, le=64, description="number of speakers when it is known; 0: find out")
 
 
 class EncoderSettings(Section):
     """How utterances become features."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
-    threads: int = Field(1, ge=1, description="CPU threads of each encoder")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: a GPU if there is one")
+    threads: int = Field(default=1, ge=1, description="CPU threads of each encoder")
 
 
 class ModelSettings(Section):
     """What judges the emotion."""
 
-    checkpoint: str = Field("iemocap6", description="name of a shipped checkpoint, or path of a .safetensors file")
+    checkpoint: str = Field(default="iemocap6", description="a shipped checkpoint, or the path of a .safetensors file")
 
 
 class WeightsSettings(Section):
     """Where pretrained weights are kept."""
 
-    dir: Path | None = Field(None, description="cache folder; default: the platform's cache folder")
-    local: Path | None = Field(None, description="folder in which weights are looked for before any download")
+    dir: Path | None = Field(default=None, description="cache folder; default: the platform's cache folder")
+    local: Path | None = Field(default=None, description="folder in which weights are looked for before any download")
 
 
 class DataSettings(Section):
     """Where training data are."""
 
-    dir: Path = Field(Path("../shared/data"), description="folder with iemocap/, meld/, mosi/ ...")
+    dir: Path = Field(default=Path("../shared/data"), description="folder with iemocap/, meld/, mosi/ ...")
 
 
 class Settings(BaseModel):
@@ -247,5 +260,7 @@ def _checked(found: Mapping[str, tuple[Any, str]]) -> Settings:
         return Settings.model_validate(nested)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{key} (from {found[key][1]}): {first['msg']}") from None
+        place = ".".join(str(part) for part in first["loc"])
+        # A rule between two settings is broken by their section: any of its values that was set may be to blame.
+        origins = sorted({origin for key, (_, origin) in found.items() if key == place or key.startswith(f"{place}.")})
+        raise ConfigError(f"{place} (from {', '.join(origins)}): {first['msg']}") from None

@@ -1,7 +1,8 @@
 import asyncio
 
 import pytest
-from support.fakes import FakeEncoder, FakeSource, FakeStream, FakeVad, FakeWords
+from support.fakes import FakeEncoder, FakeSource, FakeStream, FakeWords
+from support.streams_fakes import LoudnessVad
 
 from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner
@@ -24,7 +25,7 @@ def agent(
     inference: Inference = ThreadInference() if threads else InlineInference()
     return Agent(
         source,
-        SpeechCutter(FakeVad),
+        SpeechCutter(LoudnessVad),
         Aligner(),
         words,
         Conversation(stream, encoders, SpeakerTracker(), labels=("happy", "sad"), label_set="two", model="fake"),

@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.streams_fakes import a_segment
 
-from mer_agent.aligner import Aligner, FrameRing, complete
+from mer_agent.aligner import Aligner, FrameRing, with_words
 from mer_agent.streams.types import Transcript, VideoFrame, Word
 
 S = 1_000_000_000
@@ -30,18 +29,17 @@ def test_without_pictures_there_are_none() -> None:
     assert Aligner().utterance("u1", a_segment(0, np.ones(800, np.float32))).frames == ()
 
 
-def test_words_and_speaker_come_later() -> None:
+def test_words_come_later() -> None:
     utterance = Aligner().utterance("u1", a_segment(0, np.ones(800, np.float32)))
     words = Transcript("yes", (Word("yes", 0, 10),))
-    done = complete(utterance, words, 2, 0.8)
-    assert (done.text, done.speaker, done.speaker_confidence) == ("yes", 2, 0.8)
+    done = with_words(utterance, words)
+    assert done.text == "yes"
     assert done.audio is utterance.audio
 
 
-@pytest.mark.parametrize("transcript", [None, Transcript("", confidence=0.0)])
-def test_no_words_are_an_absent_modality(transcript: Transcript | None) -> None:
+def test_no_words_are_an_absent_modality() -> None:
     utterance = Aligner().utterance("u1", a_segment(0, np.ones(800, np.float32)))
-    assert complete(utterance, transcript, None, 0.0).transcript is None
+    assert with_words(utterance, Transcript("", confidence=0.0)).transcript is None
 
 
 def test_only_the_first_picture_of_each_interval_is_kept() -> None:

@@ -52,7 +52,13 @@ def test_an_utterance_becomes_a_prediction_with_all_that_a_reader_needs() -> Non
     assert first.modalities_used == ("text", "audio")
     assert first.modalities_missing == ("visual",)
     assert (first.context_length, second.context_length) == (0, 1)
-    assert (first.kind, first.revision, first.label_set, first.model, first.degraded) == ("final", 0, "two", "fake", None)
+    assert (first.kind, first.revision, first.label_set, first.model, first.degraded) == (
+        "final",
+        0,
+        "two",
+        "fake",
+        None,
+    )
     assert set(first.timings_ms) == {SPEAKER_FEATURE, "text/mpnet@1", "speaker", "fusion"}
 
 

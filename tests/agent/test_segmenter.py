@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from support import needs
 from support.streams_fakes import LoudnessVad, ScriptedVad, bursts, chunked
 
-from mer_agent.errors import ConfigError
-from mer_agent.segmenter import Segmenter, SegmenterSettings, SpeechCutter
+from mer_agent.config.settings import SegmenterSettings
+from mer_agent.segmenter import Segmenter, SpeechCutter
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.types import AudioChunk, Segment
 from mer_agent.streams.vad import SileroVad
@@ -67,7 +67,7 @@ def test_a_short_pause_is_part_of_the_utterance() -> None:
 
 def test_a_single_frame_is_no_onset_and_short_speech_is_dropped() -> None:
     assert cut([0.0, 0.9, 0.0] * 9, RULES) == []
-    assert cut([0.0, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0], replace(RULES, min_speech_ms=96)) == []
+    assert cut([0.0, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0], RULES.model_copy(update={"min_speech_ms": 96})) == []
 
 
 def test_neighbours_share_no_sample() -> None:
@@ -77,7 +77,7 @@ def test_neighbours_share_no_sample() -> None:
 
 
 def test_long_speech_is_cut_where_it_was_least_likely() -> None:
-    rules = replace(RULES, longest_ms=1000)  # 31 frames
+    rules = RULES.model_copy(update={"longest_ms": 1000})  # 31 frames
     probabilities = [0.9] * 40
     probabilities[10] = 0.31  # too long ago
     probabilities[25] = 0.6
@@ -99,7 +99,7 @@ def test_a_cut_inside_a_pause_leaves_the_pause_out_of_the_speech() -> None:
 
 
 def test_what_follows_a_cut_is_kept_however_short_it_is() -> None:
-    rules = replace(RULES, min_speech_ms=320)
+    rules = RULES.model_copy(update={"min_speech_ms": 320})
     probabilities = [0.9] * 32 + [0.0] * 9
     first, second = cut(probabilities, rules)
     assert speech_of(first) + speech_of(second) == list(range(32))
@@ -153,7 +153,7 @@ def test_memory_is_bounded() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(ValueError, match=name):
         SegmenterSettings(**{name: value})
 
 

@@ -92,3 +92,8 @@ def test_the_settings_written_as_toml_read_back_the_same(tmp_path: Path) -> None
     assert "secret" not in file.read_text()
     again = {setting.key: setting.value for setting in config.load(file)}
     assert again == {setting.key: setting.value for setting in loaded} | {"mqtt.password": again["mqtt.password"]}
+
+
+def test_a_rule_between_two_settings_names_where_they_came_from() -> None:
+    with pytest.raises(ConfigError, match=r"segmenter \(from --set, MER_SEGMENTER_THRESHOLD\).*exit_threshold"):
+        config.load(environment={"MER_SEGMENTER_THRESHOLD": "0.4"}, assignments=["segmenter.exit_threshold=0.6"])

@@ -155,7 +155,7 @@ async def test_a_full_mailbox_holds_the_replay_back(tmp_path: Path) -> None:
     mailbox = Mailbox[AudioChunk](4, "block")
     source = ReplaySource(path, clock=(clock := VirtualClock()), speed=math.inf)
     task = asyncio.create_task(source.run(mailbox))
-    while not mailbox.full:  # noqa: ASYNC110 - a mailbox has no event for this
+    while not mailbox.full:
         await asyncio.sleep(0.001)
     await asyncio.sleep(0.05)
     assert mailbox.accepted == 4

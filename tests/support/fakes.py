@@ -42,9 +42,7 @@ class FakeEncoder:
     def dimension(self) -> int:
         return len(self.vector)
 
-    def encode(
-        self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()
-    ) -> list[Tensor | None]:
+    def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         if self.fails:
             raise RuntimeError(f"cannot encode {utterances[0].text!r}")
         self.seen += [(one, tuple(past)) for one, past in zip(utterances, past_turns, strict=True)]
@@ -66,19 +64,6 @@ class FakeStream:
             raise RuntimeError("the secret words")
         used: tuple[Modality, ...] = ("text", "audio")
         return Judgement(torch.tensor(self.script[number % len(self.script)]), number, used, ())
-
-
-@dataclass
-class FakeVad:
-    """Speech wherever the samples are loud: a detector whose answers a test can draw."""
-
-    resets: int = 0
-
-    def probability(self, samples: np.ndarray) -> float:
-        return 1.0 if float(np.abs(samples).max(initial=0.0)) > 0.1 else 0.0
-
-    def reset(self) -> None:
-        self.resets += 1
 
 
 @dataclass

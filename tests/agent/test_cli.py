@@ -1,0 +1,189 @@
+"""What a user types and sees: one clear line and the right exit code, never a traceback."""
+
+import json
+import socket
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import needs
+
+from mer_agent import __version__, cli
+from mer_agent.config import settings as config
+from mer_agent.encoders import weights
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    def fails_with(self, code: int, *parts: str) -> None:
+        """Asserts one clear line on standard error."""
+        assert self.code == code, self.err
+        line = self.err.strip().splitlines()[-1]
+        assert line.startswith("mer-agent: "), self.err
+        assert "Traceback" not in self.err
+        for part in parts:
+            assert part in line
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command line in this process."""
+
+    def call(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["mer-agent", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ran(code, *capfd.readouterr())
+
+    yield call
+    weights.set_directory(None)  # a test may have pointed it elsewhere
+
+
+@pytest.fixture
+def tone(tmp_path: Path) -> Path:
+    """A second of a tone: sound, but no speech."""
+    samples = (np.sin(np.arange(16_000) / 10) * 8000).astype("<i2")
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(samples.tobytes())
+    return tmp_path / "tone.wav"
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out.strip() == f"mer-agent {__version__}"
+
+
+def test_help_teaches_the_first_commands(run: Run) -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    for word in ("mer-agent demo", "--replay", "--mqtt", "listen", "weights"):
+        assert word in ran.out
+
+
+def test_config_prints_every_setting_and_where_it_came_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MER_MQTT_PORT", "1999")
+    lines = run("--set", "agent.name=desk", "config").out.splitlines()
+    found = {line.split()[0]: line.split()[1:] for line in lines}
+    assert set(found) == set(config.keys())
+    assert found["mqtt.port"] == ["1999", "MER_MQTT_PORT"]
+    assert found["agent.name"] == ["desk", "--set"]
+    assert found["mqtt.prefix"] == ["mer/v1", "default"]
+
+
+def test_config_as_toml_is_a_file_that_config_reads(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(run("--set", "agent.name=desk", "config", "--toml").out)
+    assert run("--config", file, "--version").code == 0
+    assert config.load(file).settings.agent.name == "desk"
+
+
+def test_schema_is_json_schema(run: Run) -> None:
+    assert set(json.loads(run("schema").out)) == {"emotion", "status"}
+
+
+def test_an_unknown_setting_names_the_nearest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("--set", "mqtt.prot=1", "config").fails_with(2, "mqtt.port")
+    monkeypatch.setenv("MER_SEGMENTER_HANGOVER", "1")
+    run("config").fails_with(2, "MER_SEGMENTER_HANGOVER_MS")
+
+
+def test_options_that_make_no_sense(run: Run, tone: Path) -> None:
+    run("--replay", tone, "--speed", "fast").fails_with(2, "1.0", "max")
+    run("--quiet").fails_with(2, "--replay")
+    ran = run("--nonsense")
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "silent video", "empty", "folder"])
+def test_a_recording_that_cannot_be_played(run: Run, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "recording.wav"
+    if kind == "text":
+        path.write_text("I am no sound.")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "silent video":
+        path = _video_without_sound(tmp_path / "silent.mp4")
+    run("--replay", path, "--speed", "max").fails_with(2, path.name)
+
+
+def test_an_output_that_cannot_be_written(run: Run, tone: Path, tmp_path: Path) -> None:
+    run("--replay", tone, "--output", tmp_path / "missing" / "out.jsonl").fails_with(2, "out.jsonl")
+
+
+def test_a_broker_that_is_not_there(run: Run, tone: Path, closed_port: int) -> None:
+    begun = time.monotonic()
+    run("--replay", tone, "--speed", "max", "--mqtt", f"mqtt://127.0.0.1:{closed_port}").fails_with(1, str(closed_port))
+    assert time.monotonic() - begun < 15
+
+
+def test_an_mqtt_port_that_is_taken(run: Run, tone: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        run("--replay", tone, "--mqtt-port", port).fails_with(2, str(port), "--mqtt-port")
+
+
+def test_weights_that_were_not_pulled_name_the_command(run: Run, tone: Path, tmp_path: Path) -> None:
+    run("--set", f"weights.dir={tmp_path}/none", "--replay", tone, "--speed", "max").fails_with(
+        2, "mer-agent weights pull"
+    )
+
+
+def test_a_checkpoint_that_is_unknown_or_truncated(run: Run, tone: Path, tmp_path: Path) -> None:
+    needs.weights("whisper-base")
+    run("--replay", tone, "--speed", "max", "--checkpoint", "nobody").fails_with(2, "iemocap6")
+    from mer_agent.models.checkpoint import SHIPPED
+
+    for suffix in (".json", ".safetensors"):
+        content = (SHIPPED / f"iemocap6{suffix}").read_bytes()
+        (tmp_path / f"short{suffix}").write_bytes(content if suffix == ".json" else content[:-1000])
+    run("--replay", tone, "--speed", "max", "--checkpoint", tmp_path / "short.safetensors").fails_with(2, "damaged")
+
+
+@pytest.mark.real_weights
+def test_a_recording_without_speech_is_no_error(run: Run, tone: Path, tmp_path: Path) -> None:
+    for name in ("whisper-base", "mpnet", "ge2e"):
+        needs.weights(name)
+    ran = run("--replay", tone, "--speed", "max", "--output", tmp_path / "out.jsonl")
+    assert ran.code == 0, ran.err
+    assert "mosquitto_sub" in ran.err
+    assert "0 utterances" in ran.err
+    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+def _video_without_sound(path: Path) -> Path:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
