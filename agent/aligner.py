@@ -78,6 +78,7 @@ class Aligner:
             start_ns=segment.start_ns,
             end_ns=segment.end_ns,
             audio=segment.audio,
+            audio_start_ns=segment.audio_start_ns,
             frames=self._ring.between(segment.start_ns, segment.end_ns),
             closed_by=segment.closed_by,
             speaker_confidence=0.0,

@@ -63,17 +63,16 @@ class ProsodyEncoder:
         """
         import torch
 
-        found = [
-            describe(utterance.audio, utterance.duration_s) if utterance.audio is not None else None
-            for utterance in utterances
-        ]
+        # Without the padding: how quiet it was before and after says nothing about the speech.
+        sounds = [utterance.speech for utterance in utterances]
+        found = [None if sound is None else describe(sound) for sound in sounds]
         return [torch.from_numpy(values.astype(np.float32)) if values is not None else None for values in found]
 
 
-def describe(samples: NDArray[np.float32], duration_s: float | None = None) -> Reals | None:
+def describe(samples: NDArray[np.float32]) -> Reals | None:
     """Gives the `DESCRIPTORS` of `samples` (float [n], 16 kHz), float64 [8]; None for digital silence.
 
-    NaN and infinite samples count as silence. `duration_s` is that of the speech, if it differs from the sound's.
+    NaN and infinite samples count as silence.
     """
     sound = np.nan_to_num(np.asarray(samples, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     if not sound.any():
@@ -83,7 +82,7 @@ def describe(samples: NDArray[np.float32], duration_s: float | None = None) -> R
     clearness_db = harmonics_to_noise_db(sound)
     return np.array(
         [
-            len(sound) / SAMPLE_RATE_HZ if duration_s is None else duration_s,
+            len(sound) / SAMPLE_RATE_HZ,
             10 * np.log10(np.mean(10 ** (level_db / 10))) if len(level_db) else np.nan,
             _deviation(level_db[level_db > SILENCE_DB]),
             np.mean(pitch_hz) if len(pitch_hz) else np.nan,

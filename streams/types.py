@@ -108,6 +108,8 @@ class Utterance:
     end_ns: int
     audio: NDArray[np.float32] | None = None
     """float32 [n] at 16 kHz, padding included."""
+    audio_start_ns: int | None = None
+    """Capture time of the first sample; None when the sound begins with the speech."""
     frames: tuple[VideoFrame, ...] = ()
     transcript: Transcript | None = None
     closed_by: ClosedBy = "pause"
@@ -117,6 +119,16 @@ class Utterance:
     def text(self) -> str:
         """The words, or an empty string when there are none."""
         return self.transcript.text if self.transcript else ""
+
+    @property
+    def speech(self) -> NDArray[np.float32] | None:
+        """The sound of the speech itself, float32 [n] at 16 kHz, without the padding around it."""
+        if self.audio is None or self.audio_start_ns is None:
+            return self.audio
+        first, last = (
+            max(0, (at_ns - self.audio_start_ns) * SAMPLE_RATE_HZ // NS_PER_S) for at_ns in (self.start_ns, self.end_ns)
+        )
+        return self.audio[first:last]
 
     @property
     def duration_s(self) -> float:

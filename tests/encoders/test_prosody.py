@@ -15,8 +15,8 @@ from mer_agent.encoders.prosody import DESCRIPTORS, ProsodyEncoder, describe
 from mer_agent.streams.types import NS_PER_S, Utterance
 
 
-def values(sound: np.ndarray, duration_s: float | None = None) -> dict[str, float]:
-    found = describe(sound, duration_s)
+def values(sound: np.ndarray) -> dict[str, float]:
+    found = describe(sound)
     assert found is not None
     return dict(zip(DESCRIPTORS, found.tolist(), strict=True))
 
@@ -96,13 +96,31 @@ def test_digital_silence_around_speech_is_no_deep_dip_in_loudness() -> None:
 
 
 class TestEncoder:
-    def test_gives_eight_numbers_on_the_cpu_and_the_length_of_the_speech_itself(self) -> None:
+    def test_gives_eight_numbers_on_the_cpu(self) -> None:
         encoder = ProsodyEncoder()
-        (found,) = encoder.encode([utterance(voices.speech(2), seconds=1.5)])
+        (found,) = encoder.encode([utterance(voices.speech(2))])
         assert isinstance(encoder, Encoder)
         assert found is not None
         assert (found.shape, found.dtype, found.device.type) == ((encoder.dimension,), torch.float32, "cpu")
-        assert float(found[0]) == 1.5
+        assert float(found[0]) == 2.0
+
+    def test_hears_the_speech_without_its_padding(self) -> None:
+        # Padding that is digital silence would make every intensity deviation a huge one.
+        speech, padding = voices.speech(1), np.zeros(3200, np.float32)
+        start_ns = NS_PER_S // 5
+        alone = utterance(speech)
+        padded = Utterance(
+            id="u",
+            speaker=None,
+            start_ns=start_ns,
+            end_ns=start_ns + NS_PER_S,
+            audio=np.concatenate([padding, speech, padding]),
+            audio_start_ns=0,
+        )
+        one, other = ProsodyEncoder().encode([alone, padded])
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
 
     def test_a_batch_gives_what_each_gives_alone(self) -> None:
         utterances = [utterance(voices.speech(1)), utterance(None), utterance(voices.speech(2, pitch_hz=210))]
