@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mer_agent.config.settings import Settings
 from mer_agent.conversation import Conversation
 from mer_agent.encoders import weights
-from mer_agent.encoders.base import Encoder, create
-from mer_agent.errors import MissingExtraError
+from mer_agent.encoders.base import Encoder, create, limit_threads
 from mer_agent.inference import Inference
+from mer_agent.models import checkpoint
+from mer_agent.models.ar_iigcn import ARIIGCN
+from mer_agent.models.checkpoint import Card
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
@@ -32,8 +33,8 @@ class Models:
     vad: SileroVad
     words: Transcriber
     encoders: tuple[Encoder, ...]
-    fusion: Any
-    card: Any
+    fusion: ARIIGCN
+    card: Card
 
     def conversation(self, speakers: SpeakerTracker) -> Conversation:
         """Gives a conversation that remembers nothing yet."""
@@ -53,7 +54,6 @@ async def load(settings: Settings, inference: Inference) -> Models:
     Raises:
         WeightsError: some have not been pulled; the message has the command that pulls them.
         CheckpointError: the checkpoint is unknown, broken or needs features that nothing here makes.
-        MissingExtraError: the agent's extra is not installed.
     """
     weights.set_directory(settings.weights.dir)
     words = Transcriber(
@@ -72,16 +72,10 @@ async def load(settings: Settings, inference: Inference) -> Models:
     return models
 
 
-def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], Any, Any]:
+def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], ARIIGCN, Card]:
     # No hub may be asked for anything: what is needed is in the cache, or `weights.path` says how to get it there.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        import torch
-
-        from mer_agent.models import checkpoint
-    except ImportError as error:
-        raise MissingExtraError(f"{error.name} is missing; run: pip install 'mer-agent[agent]'") from error
-    torch.set_num_threads(settings.encoders.threads)
+    limit_threads(settings.encoders.threads)
     fusion, card = checkpoint.load(settings.model.checkpoint)
     encoders = tuple(create(feature.id, settings.encoders.device) for feature in card.features)
     return encoders, fusion, card

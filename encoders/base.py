@@ -34,6 +34,13 @@ class Encoder(Protocol):
         ...
 
 
+def limit_threads(threads: int) -> None:
+    """Lets torch use so many CPU threads for one model call: several models that each take all cores fight for them."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
 def create(feature: str, device: str = "auto") -> Encoder:
     """Gives the encoder that makes `feature`; its weights are loaded from the cache, never downloaded.
 

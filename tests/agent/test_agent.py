@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+import torch
 from support.fakes import FakeEncoder, FakeSource, FakeStream, FakeWords
 from support.streams_fakes import LoudnessVad
 
@@ -20,7 +21,7 @@ TALK = [(800, False), (960, True), (960, False), (1280, True), (960, False), (64
 def agent(
     source: FakeSource, words: FakeWords, publish: object, *, stream: FakeStream | None = None, threads: bool = False
 ) -> Agent:
-    encoders = [FakeEncoder("text/mpnet@1", "text"), FakeEncoder(SPEAKER_FEATURE, "audio")]
+    encoders = [FakeEncoder("text/mpnet@1", "text"), FakeEncoder(SPEAKER_FEATURE, "audio", torch.ones(256))]
     stream = stream or FakeStream([[0.9, 0.1], [0.2, 0.8]])
     inference: Inference = ThreadInference() if threads else InlineInference()
     return Agent(
