@@ -19,8 +19,8 @@ import typer
 
 from mer_agent import __version__, cli_research, cli_weights
 from mer_agent.config import settings as config
-from mer_agent.errors import InputError, MerError
-from mer_agent.terminal import agent_extra, err, out, say
+from mer_agent.errors import InputError
+from mer_agent.terminal import agent_extra, out, report, say
 
 app = typer.Typer(
     name="mer-agent",
@@ -194,19 +194,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(_report(error))
-
-
-def _report(error: BaseException) -> int:
-    """Says what went wrong in one line; gives the exit code."""
-    while isinstance(error, BaseExceptionGroup):
-        # The error that started it comes first; the others are its echoes in tasks that were running beside it.
-        error = error.exceptions[0]
-    if isinstance(error, MerError):
-        err.print(f"mer-agent: {error}", markup=False)
-        return error.exit_code
-    err.print(f"mer-agent: a bug, {type(error).__name__}; run with --debug to see where", markup=False)
-    return 1
+        sys.exit(report(error))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from mer_agent.errors import MissingExtraError
+from mer_agent.errors import MerError, MissingExtraError
 
 out = Console(highlight=False, soft_wrap=True)
 """Results: standard output."""
@@ -18,6 +18,18 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(text: str) -> None:
     """Tells the user something that is not a result."""
     err.print(text, style="dim", markup=False)
+
+
+def report(error: BaseException) -> int:
+    """Says what went wrong, in one line without a traceback; gives the exit code."""
+    while isinstance(error, BaseExceptionGroup):
+        # The error that started it comes first; the others are its echoes in tasks that ran beside it.
+        error = error.exceptions[0]
+    if isinstance(error, MerError):
+        err.print(f"mer-agent: {error}", markup=False)
+        return error.exit_code
+    err.print(f"mer-agent: a bug, {type(error).__name__}; run with --debug to see where", markup=False)
+    return 1
 
 
 @contextmanager

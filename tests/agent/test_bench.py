@@ -4,8 +4,8 @@ import pytest
 from support import needs
 
 from mer_agent import bench
-from mer_agent.config.settings import Settings
-from mer_agent.errors import FaultError
+from mer_agent.config.settings import ModelSettings, Settings
+from mer_agent.errors import FaultError, MediaError
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 
@@ -27,6 +27,12 @@ def test_throughput_measures_a_fresh_process() -> None:
     }
 
 
-def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match=r"nothing\.wav failed"):
+def test_a_recording_that_cannot_be_played_is_said_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"nothing\.wav"):
         bench.throughput(Settings(), tmp_path / "nothing.wav", runs=1)
+
+
+def test_a_run_that_fails_says_why() -> None:
+    settings = Settings(model=ModelSettings(checkpoint="nobody"))
+    with pytest.raises(FaultError, match="no checkpoint is called 'nobody'"):
+        bench.throughput(settings, SESSION, runs=1)
