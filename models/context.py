@@ -1,0 +1,142 @@
+"""How the peers read a dialogue as a whole: padded side by side, by recurrence, by attention over other utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mer_agent.models.batch import Batch, FeatureSpec
+from mer_agent.models.layers import Normalise
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each of N utterances stands when D dialogues of at most T utterances are padded to a block [D, T].
+
+    `row` and `column` are int64 [N], `lengths` int64 [D].
+    """
+
+    row: Tensor
+    column: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, dialogue: Tensor) -> Layout:
+        """Gives the layout of dialogues that lie end to end, from the dialogue [N] of each utterance."""
+        _, row, lengths = torch.unique_consecutive(dialogue, return_inverse=True, return_counts=True)
+        starts = lengths.cumsum(0) - lengths
+        return cls(row, torch.arange(len(dialogue), device=dialogue.device) - starts[row], lengths)
+
+    def backwards(self) -> Layout:
+        """Gives the same dialogues from their last utterance to their first, padding still at the right."""
+        return Layout(self.row, self.lengths[self.row] - 1 - self.column, self.lengths)
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """[N, ...] -> [D, T, ...], zeros behind a dialogue's end."""
+        block = rows.new_zeros(len(self.lengths), int(self.lengths.max()), *rows.shape[1:])
+        return block.index_put((self.row, self.column), rows)
+
+    def flat(self, block: Tensor) -> Tensor:
+        """[D, T, ...] -> [N, ...]: undoes `pad`."""
+        return block[self.row, self.column]
+
+    def visible(self, *, causal: bool) -> Tensor:
+        """Gives [D, T, T]: whether utterance i (second axis) may look at j (third): never at padding, nor ahead."""
+        longest = int(self.lengths.max())
+        place = torch.arange(longest, device=self.lengths.device)
+        real = (place < self.lengths.unsqueeze(1)).unsqueeze(1).expand(-1, longest, -1)
+        return real & (place <= place.unsqueeze(1)) if causal else real
+
+
+class SideBySide(nn.Module):
+    """Every feature of an utterance in one vector, zeros (the mean) where one is absent: [N, sum of dimensions]."""
+
+    def __init__(self, specs: Sequence[FeatureSpec]) -> None:
+        super().__init__()
+        self.ids = tuple(spec.id for spec in specs)
+        self.normalise = nn.ModuleList(Normalise(spec) for spec in specs)
+        self.dimension = sum(spec.dimension for spec in specs)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Gives the utterances' vectors."""
+        parts = []
+        for name, normalise in zip(self.ids, self.normalise, strict=True):
+            here = batch.present[name].unsqueeze(-1)
+            parts.append(torch.where(here, normalise(batch.features[name]), 0.0))
+        return torch.cat(parts, -1)
+
+
+class Recurrent(nn.Module):
+    """An LSTM or a GRU over each dialogue: [N, inputs] -> [N, dimension], both ways unless `causal`.
+
+    `dimension` is `units` if causal, else twice that.
+    """
+
+    def __init__(self, kind: str, inputs: int, units: int, *, causal: bool, layers: int = 1) -> None:
+        super().__init__()
+        make = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
+        self.rnn = make(inputs, units, num_layers=layers, batch_first=True, bidirectional=not causal)
+        self.dimension = units if causal else 2 * units
+
+    def forward(self, rows: Tensor, layout: Layout) -> Tensor:
+        """Gives the state at each utterance."""
+        block = layout.pad(rows)
+        if not self.rnn.bidirectional:  # padding stands behind the end, where nothing looks back from
+            return layout.flat(self.rnn(block)[0])
+        packed = pack_padded_sequence(block, layout.lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return layout.flat(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+
+class ContextAttention(nn.Module):
+    """Lets each utterance sum up its dialogue: b_i = softmax_j(e_i W e_j), out_i = sum_j b_ij e_j.
+
+    Shapes: [N, dimension] -> [N, dimension]. The emotion attention of DialogueRNN (Majumder et al. 2019); bc-LSTM + Att
+    and DialogueGCN have the same. `causal`: over j <= i alone.
+    """
+
+    def __init__(self, dimension: int, *, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+        self.match = nn.Linear(dimension, dimension, bias=False)
+
+    def forward(self, rows: Tensor, layout: Layout) -> Tensor:
+        """Gives the attended vectors."""
+        block = layout.pad(rows)
+        scores = self.match(block) @ block.transpose(1, 2)  # [D, T, T]
+        weights = scores.masked_fill(~layout.visible(causal=self.causal), float("-inf")).softmax(-1)
+        return layout.flat(weights @ block)
+
+
+class MultiHead(nn.Module):
+    """Scaled dot-product attention with several heads (Vaswani et al. 2017): [D, T, dimension] asks the same."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(dimension, dimension)
+        self.key_value = nn.Linear(dimension, 2 * dimension)
+        self.out = nn.Linear(dimension, dimension)
+
+    def forward(self, asking: Tensor, asked: Tensor, visible: Tensor) -> Tensor:
+        """Gives what `asking` found in `asked` where `visible` [D, T, T]."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [D, heads, T, d / heads]
+            for part in (self.query(asking), *self.key_value(asked).chunk(2, -1))
+        )
+        rate = self.dropout if self.training else 0.0
+        found = functional.scaled_dot_product_attention(query, key, value, visible.unsqueeze(1), dropout_p=rate)
+        return cast(Tensor, self.out(found.transpose(1, 2).flatten(2)))
+
+
+def speaker_slots(speakers: Tensor, count: int) -> Tensor:
+    """Gives int64 [N] in 0..count: a speaker's number, or `count` for an unknown one and for all beyond the first ones.
+
+    Speakers are numbered in each dialogue as they first speak, so slot 0 is whoever began.
+    """
+    return torch.where((speakers < 0) | (speakers > count), count, speakers)
