@@ -1,6 +1,6 @@
 """Learns how to tell voices apart (`streams.voice_space`) from labelled speech, and measures it on held-out speakers.
 
-    python -m mer_agent.models.fit_voice_space DATA_DIR [--output streams/voice_space.npz]
+    python -m mer_agent.models.fit_voice_space DATA_DIR [--output streams/voice_space.safetensors]
 
 Learned from: sessions 1 to 4 of IEMOCAP (8 speakers, their embeddings), actors 1 to 12 of RAVDESS, the first 5 speakers
 of EmoDB (their sound, encoded here, each clip once as a whole and once as a cut of 0.3 to 1.5 s, for short answers).
@@ -34,6 +34,13 @@ from mer_agent.errors import DataError
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import SAMPLE_RATE_HZ
 from mer_agent.streams.voice_space import FILE, Vector, VoiceSpace, load, terms
+
+METADATA = {
+    "data": "GE2E embeddings of IEMOCAP sessions 1 to 4, RAVDESS actors 1 to 12, the first 5 speakers of EmoDB",
+    "terms": "research and non-commercial use, as IEMOCAP (research licence) and RAVDESS (CC BY-NC-SA 4.0) ask",
+    "made_by": "python -m mer_agent.models.fit_voice_space",
+}
+"""What stands in the file's header."""
 
 RANK = 16
 SHORT_CUTS_S = (0.3, 1.5)
@@ -232,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         whole = Voices(*(np.concatenate([getattr(v, f) for v in talk]) for f in Voices.__dataclass_fields__))
         space = fit([whole, ravdess.of(actors), emodb.of(germans)], learn)
-        space.save(options.output)
+        space.save(options.output, METADATA)
         space = load(options.output)
     sets = {
         "IEMOCAP 1-4 (learned from)": talk,

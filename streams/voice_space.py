@@ -11,20 +11,22 @@ places then says of two voices is a logistic regression, which depends on how mu
 
     log odds(same voice) = a c + b log d + w log d' + k
 
-with d the seconds of the new utterance and d' those of the voice so far. The numbers are in `voice_space.npz`;
+with d the seconds of the new utterance and d' those of the voice so far. The numbers are in `voice_space.safetensors`;
 `python -m mer_agent.models.fit_voice_space` makes it from labelled speech.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import load_file, save_file
 
-FILE = Path(__file__).with_name("voice_space.npz")
+FILE = Path(__file__).with_name("voice_space.safetensors")
 
 Vector = NDArray[np.float64]
 
@@ -65,15 +67,15 @@ class VoiceSpace:
         """Gives log(p(same) / p(other)) for two voices whose places have this cosine, when either is as likely."""
         return sum(a * term for a, term in zip(self.calibration, terms(cosine, new_s, known_s), strict=True))
 
-    def save(self, path: Path) -> None:
-        """Writes it in half precision, some 9 kB."""
-        np.savez_compressed(
-            path,
-            average=self.average.astype(np.float16),
-            directions=self.directions.astype(np.float16),
-            taken=self.taken,
-            calibration=np.array(self.calibration),
-        )
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+        """Writes it in half precision, some 9 kB; `metadata` says where it comes from and on what terms."""
+        arrays = {
+            "average": self.average.astype(np.float16),
+            "directions": self.directions.astype(np.float16),
+            "taken": self.taken,
+            "calibration": np.array(self.calibration),
+        }
+        save_file(arrays, path, dict(metadata or {}))
 
 
 def terms(cosine: float, new_s: float, known_s: float) -> tuple[float, ...]:
@@ -84,10 +86,10 @@ def terms(cosine: float, new_s: float, known_s: float) -> tuple[float, ...]:
 
 def load(path: Path = FILE) -> VoiceSpace:
     """Gives the space that was saved in `path`; the one that the package brings by default."""
-    with np.load(path, allow_pickle=False) as file:
-        return VoiceSpace(
-            average=file["average"].astype(np.float64),
-            directions=file["directions"].astype(np.float64),
-            taken=file["taken"].astype(np.float64),
-            calibration=tuple(file["calibration"].tolist()),
-        )
+    arrays = load_file(path)
+    return VoiceSpace(
+        average=arrays["average"].astype(np.float64),
+        directions=arrays["directions"].astype(np.float64),
+        taken=arrays["taken"],
+        calibration=tuple(arrays["calibration"].tolist()),
+    )

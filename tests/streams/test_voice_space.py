@@ -50,8 +50,8 @@ def test_survives_its_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     directions = np.linalg.qr(rng.standard_normal((8, 2)))[0]
     space = VoiceSpace(rng.standard_normal(8), directions, np.array([0.5, 0.3]), (13.0, -0.5, -0.3, -3.0))
-    space.save(tmp_path / "space.npz")
-    loaded = voice_space.load(tmp_path / "space.npz")
+    space.save(tmp_path / "space.safetensors")
+    loaded = voice_space.load(tmp_path / "space.safetensors")
     voice = rng.standard_normal(8)
     assert loaded.place(voice) == pytest.approx(space.place(voice), abs=2e-3)
     assert loaded.calibration == space.calibration
