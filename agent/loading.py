@@ -78,6 +78,8 @@ def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], 
     limit_threads(settings.encoders.threads)
     fusion, card = checkpoint.load(settings.model.checkpoint)
     encoders = tuple(create(feature.id, settings.encoders.device) for feature in card.features)
+    for encoder in encoders:
+        card.check(encoder.feature, encoder.dimension, getattr(encoder, "names", ()))
     return encoders, fusion, card
 
 

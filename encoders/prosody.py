@@ -55,6 +55,8 @@ class ProsodyEncoder:
     feature = "audio/prosody@1"
     modality: Modality = "audio"
     dimension = len(DESCRIPTORS)
+    names = DESCRIPTORS
+    """What each dimension is: a checkpoint refuses columns in another order."""
 
     def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         """Gives float32 [8] for each utterance, None where its sound is absent or digital silence.

@@ -71,7 +71,8 @@ class VoiceSpace:
         """Writes it in half precision, some 9 kB; `metadata` says where it comes from and on what terms."""
         arrays = {
             "average": self.average.astype(np.float16),
-            "directions": self.directions.astype(np.float16),
+            # The file keeps the bytes as they lie: an array in any other order would come back scrambled.
+            "directions": np.ascontiguousarray(self.directions, np.float16),
             "taken": self.taken,
             "calibration": np.array(self.calibration),
         }
