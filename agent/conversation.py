@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mer_agent.encoders.base import Encoder
-from mer_agent.models.stream import Judgement
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Turn, Utterance
+
+if TYPE_CHECKING:
+    from mer_agent.models.stream import Judgement  # not for real: it brings torch, which takes seconds
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +18,15 @@ from mer_agent.conversation import Conversation
 from mer_agent.encoders import weights
 from mer_agent.encoders.base import Encoder, create, limit_threads
 from mer_agent.inference import Inference
-from mer_agent.models import checkpoint
-from mer_agent.models.ar_iigcn import ARIIGCN
-from mer_agent.models.checkpoint import Card
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
 from mer_agent.streams.vad import SileroVad
+from mer_agent.terminal import agent_extra
+
+if TYPE_CHECKING:
+    from mer_agent.models.ar_iigcn import ARIIGCN
+    from mer_agent.models.checkpoint import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ async def load(settings: Settings, inference: Inference) -> Models:
     Raises:
         WeightsError: some have not been pulled; the message has the command that pulls them.
         CheckpointError: the checkpoint is unknown, broken or needs features that nothing here makes.
+        MissingExtraError: the agent's extra is not installed.
     """
     weights.set_directory(settings.weights.dir)
     words = Transcriber(
@@ -75,6 +79,8 @@ async def load(settings: Settings, inference: Inference) -> Models:
 def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], ARIIGCN, Card]:
     # No hub may be asked for anything: what is needed is in the cache, or `weights.path` says how to get it there.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with agent_extra():
+        from mer_agent.models import checkpoint  # takes seconds, so it happens here, on a thread of its own
     limit_threads(settings.encoders.threads)
     fusion, card = checkpoint.load(settings.model.checkpoint)
     encoders = tuple(create(feature.id, settings.encoders.device) for feature in card.features)

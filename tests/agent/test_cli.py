@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import sys
 import time
 import wave
@@ -163,6 +164,19 @@ def test_a_checkpoint_that_is_unknown_or_truncated(run: Run, tone: Path, tmp_pat
         content = (SHIPPED / f"iemocap6{suffix}").read_bytes()
         (tmp_path / f"short{suffix}").write_bytes(content if suffix == ".json" else content[:-1000])
     run("--replay", tone, "--speed", "max", "--checkpoint", tmp_path / "short.safetensors").fails_with(2, "damaged")
+
+
+@pytest.mark.parametrize("package", ["av", "torch", "amqtt"])
+def test_without_the_agents_extra_the_error_names_the_command_that_installs_it(tone: Path, package: str) -> None:
+    needs.weights("whisper-base")
+    script = (
+        f"import sys\nsys.modules[{package!r}] = None\nfrom mer_agent.cli import main\n"
+        f"sys.argv = ['mer-agent', '--replay', {str(tone)!r}, '--speed', 'max']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'mer-agent[agent]'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.real_weights
