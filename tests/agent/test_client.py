@@ -24,7 +24,7 @@ from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
 
 TOPIC = "mer/v1/desk/s1/emotion/speaker-0/final"
-DOCS = Path(__file__).parents[2] / "docs" / "mqtt.md"
+ROOT = Path(__file__).parents[2]
 
 
 def stream_from(broker: FakeBroker, **options: Any) -> EmotionStream:
@@ -249,8 +249,9 @@ def test_the_client_needs_no_model() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-async def test_the_example_in_the_docs_runs_as_printed() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.mark.parametrize("document", ["README.md", "docs/mqtt.md"])
+async def test_the_example_in_the_docs_runs_as_printed(document: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)
     (example,) = [block for block in blocks if "EmotionStream(" in block]
     assert len(example.strip().splitlines()) <= 10
     async with EmbeddedBroker(0) as broker, asyncio.timeout(10), asyncio.TaskGroup() as tasks:
