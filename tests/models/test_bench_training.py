@@ -47,7 +47,7 @@ def test_loops_and_batch_give_the_same_logits_and_gradients(causal):
 
 
 def test_the_bench_measures_both():
-    data = made_up(dialogues=4, length=8)
+    data = made_up(dialogues=4, length=9, spread=1)
     threads = torch.get_num_threads()
     result = bench(data, batch_dialogues=2, rounds=1, fast_epochs=2)
     assert torch.get_num_threads() == threads
@@ -58,7 +58,9 @@ def test_the_bench_measures_both():
 
 
 def test_made_up_dialogues_have_the_size_of_iemocap():
-    data = made_up()
-    assert int(data.dialogue.max()) == 119
-    assert len(data) == pytest.approx(5163, rel=0.01)
-    assert torch.bincount(data.dialogue).min() < 25 < 60 < torch.bincount(data.dialogue).max()
+    lengths = torch.bincount(made_up().dialogue).double()
+    assert len(lengths) == 108
+    assert lengths.sum() == pytest.approx(5163, rel=0.01)
+    assert torch.equal(lengths, torch.bincount(made_up().dialogue).double())
+    for share, expected in ((0, 8), (0.25, 37), (0.5, 47), (0.75, 58), (1, 94)):
+        assert lengths.quantile(share) == pytest.approx(expected, abs=5)

@@ -69,13 +69,15 @@ def test_multi_head_is_torchs():
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_both_ways_is_each_dialogue_alone(kind):
+def test_both_ways_is_torchs_on_each_dialogue_alone(kind):
     torch.manual_seed(0)
     recurrent, rows = Recurrent(kind, 3, 4, causal=False), torch.randn(9, 3)
     assert recurrent.dimension == 8
-    found = recurrent(rows, Layout.of(dialogues([2, 6, 1])))
-    alone = torch.cat([recurrent.rnn(part.unsqueeze(0))[0][0] for part in rows.split([2, 6, 1])])
-    torch.testing.assert_close(found, alone)
+    theirs = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](3, 4, batch_first=True, bidirectional=True)
+    ahead, back = (way.state_dict() for way in recurrent.ways)
+    theirs.load_state_dict(ahead | {f"{key}_reverse": value for key, value in back.items()})
+    alone = torch.cat([theirs(part.unsqueeze(0))[0][0] for part in rows.split([2, 6, 1])])
+    torch.testing.assert_close(recurrent(rows, Layout.of(dialogues([2, 6, 1]))), alone)
 
 
 def test_absent_features_are_the_mean():
