@@ -106,7 +106,7 @@ def coloured_line(message: EmotionMessage, arrived: datetime) -> Text:
         f" {message.confidence:4.0%}",
     )
     if (delay_ms := arrival_delay_ms(message, arrived)) is not None:
-        line.append(f"  +{delay_ms:4.0f} ms", "dim")
+        line.append(f"{f'+{delay_ms:.0f} ms':>10}", "dim")
     if message.kind == "revision":
         line.append("  revised", "dim")
     if message.degraded:
