@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mer_agent.encoders.words import BUCKETS
 from mer_agent.models.ar_iigcn import Output
@@ -28,11 +27,12 @@ class TextCNN(nn.Module):
         y = \mathrm{softmax}(W [\hat{c} ; \text{other features}] + b)
 
     Each utterance stands alone, so the model is causal as it is; `causal` is there for the common interface and
-    changes nothing.
+    changes nothing. As many zeros as a filter is wide stand before and behind the words, so that each sentence has a
+    window of silence, however long the ones beside it are.
 
     With `text/words@1` this is the paper's CNN-rand: word vectors begin at random and are learned. Without it there
-    are no words to slide over: each text feature is then read as a sentence of a single word, with the zero padding
-    that makes k windows of it, so a filter becomes the largest of k linear maps (maxout). That is the same formula but
+    are no words to slide over: each text feature is then read as a sentence of a single word, with the zeros around it
+    and a filter becomes the largest of k linear maps and its bias (maxout). That is the same formula but
     hardly the same model: say `words` or `vector` when reporting it. Other features stand beside the filters' answers;
     the paper had text alone, and so has this model when it gets no others.
     Shapes: text [N, words] or [N, dimension] -> [N, C].
@@ -60,8 +60,7 @@ class TextCNN(nn.Module):
             embedding = self.embed.dimension
         self.beside = SideBySide(beside) if beside else None
         reads = self.words is not None or bool(sentence)
-        self.filters = nn.ModuleList(nn.Conv1d(embedding, filters, width) for width in widths if reads)
-        self.widest = max(widths)
+        self.filters = nn.ModuleList(nn.Conv1d(embedding, filters, width, padding=width) for width in widths if reads)
         self.dropout = nn.Dropout(dropout)
         self.decide = nn.Linear(filters * len(self.filters) + sum(spec.dimension for spec in beside), classes)
         self.temperature = nn.Buffer(torch.ones(()))
@@ -78,11 +77,11 @@ class TextCNN(nn.Module):
         return Output(logits / self.temperature)
 
     def _sentence(self, batch: Batch) -> Tensor:
-        """Gives the word vectors with zeros around them, so that every filter meets every word."""
+        """Gives the word vectors, zeros behind the last one of each sentence."""
         if self.words is None:
             rows: Tensor = self.embed(batch).unsqueeze(-1)
         else:
             buckets = batch.features[self.words].long() * batch.present[self.words].unsqueeze(-1)
             longest = max(int((buckets > 0).sum(-1).max()), 1)
             rows = self.embed(buckets[:, :longest]).transpose(1, 2)
-        return functional.pad(rows, (self.widest - 1, self.widest - 1))
+        return rows

@@ -27,10 +27,11 @@ def test_it_is_the_formula():
     cnn = model()
     batch = of_words(["you never listen to me!"])
     words = cnn.embed(batch.features["text/words@1"][0, :6].long())
-    silence = torch.zeros(2, 4)
-    rows, answers = torch.cat([silence, words, silence]), []
+    answers = []
     for conv in cnn.filters:
         width = conv.weight.shape[-1]
+        silence = torch.zeros(width, 4)
+        rows = torch.cat([silence, words, silence])
         windows = [rows[i : i + width] for i in range(len(rows) - width + 1)]
         for weight, bias in zip(conv.weight, conv.bias, strict=True):
             answers.append(max(torch.relu((weight.T * window).sum() + bias) for window in windows))
@@ -45,6 +46,8 @@ def test_order_counts_within_a_filter():
 
 def test_a_longer_neighbour_changes_nothing():
     cnn = model()
+    for conv in cnn.filters:
+        conv.bias.data += torch.linspace(-1, 1, 5)  # some filters answer silence most loudly
     alone = cnn(of_words(["oh no"])).logits
     together = cnn(of_words(["oh no", "a much longer sentence stands beside it here"])).logits
     torch.testing.assert_close(alone, together[:1])
@@ -72,7 +75,7 @@ def test_without_words_a_filter_is_the_largest_of_its_maps():
     cnn, batch = TextCNN(peers.SPECS[:1], 3, filters=5, widths=(3,)).eval(), peers.batch((4,))
     rows = cnn.embed(batch)
     maps = torch.stack([rows @ cnn.filters[0].weight[:, :, k].T + cnn.filters[0].bias for k in range(3)])
-    answers = torch.relu(maps.amax(0))  # each of the three windows has the only word at another place
+    answers = torch.relu(torch.maximum(maps.amax(0), cnn.filters[0].bias))  # the only word at each place, or nowhere
     torch.testing.assert_close(cnn(batch).logits, cnn.decide(answers))
 
 
