@@ -81,7 +81,8 @@ class DialogueGCN(nn.Module):
     then not used. Relations are 2 * (speakers + 1)^2: the paper's 2 M^2, where one more speaker stands for those whom
     nobody could tell and for any beyond the first `speakers`. Features stand side by side, zeros where absent (the
     paper read text alone). The paper names no bases; 30 is what its published program takes. The edge
-    attention here is the paper's, which is not that program's.
+    attention here is the paper's, which is not that program's. `attention=False` leaves out the attention over the
+    dialogue, of which an utterance's own state is only a part and which little data hardly train.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class DialogueGCN(nn.Module):
         speakers: int = 2,
         bases: int = 30,
         dropout: float = 0.4,
+        attention: bool = True,
         causal: bool = False,
     ) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class DialogueGCN(nn.Module):
         self.edge_attention = nn.Linear(width, width, bias=False)
         self.relational = WeightedRGCNConv(width, dimension, 2 * (speakers + 1) ** 2, bases)
         self.neighbours = GraphConv(dimension, dimension)
-        self.attention = ContextAttention(width + dimension, causal=causal)
+        self.attention = ContextAttention(width + dimension, causal=causal) if attention else None
         self.hidden = nn.Linear(width + dimension, hidden)
         self.decide = nn.Linear(hidden, classes)
         self.dropout = nn.Dropout(dropout)
@@ -132,6 +134,8 @@ class DialogueGCN(nn.Module):
         index, relation, weight, own = self.edges(context, batch)
         nodes = torch.relu(self.relational(context, index, relation, weight, own))
         nodes = torch.relu(self.neighbours(nodes, index))
-        states = self.attention(self.dropout(torch.cat([context, nodes], -1)), layout)
+        states = self.dropout(torch.cat([context, nodes], -1))
+        if self.attention is not None:
+            states = self.attention(states, layout)
         logits = self.decide(self.dropout(torch.relu(self.hidden(states))))
         return Output(logits / self.temperature)

@@ -36,6 +36,7 @@ PEERS = {
         {"global_units": 7, "party_units": 6, "emotion_units": 5, "hidden": 8, "listener": True},
     ),
     "dialogue-gcn": (DialogueGCN, GRAPH),
+    "dialogue-gcn-bare": (DialogueGCN, {**GRAPH, "attention": False}),
     "ctnet": (CTNet, {"dimension": 8, "heads": 2, "units": 8, "hidden": 8}),
     "lr-gcn": (LRGCN, {**GRAPH, "heads": 2, "layers": 2}),
     **{
