@@ -15,7 +15,7 @@ from mer_agent.terminal import agent_extra, out, say
 bench = typer.Typer(no_args_is_help=True, help="Measure speed; the JSON has a headline `ratio`, lower is better.")
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")]
-DataName = Annotated[str, typer.Option("--data", metavar="NAME", help="Data set: iemocap.")]
+DataName = Annotated[str, typer.Option("--data", metavar="NAME", help="Data set: iemocap, meld, mosi, or converted.")]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with iemocap/ (default: data.dir).")]
 
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from mer_agent.errors import DataError
-from mer_agent.models.datasets import Corpus, EncodeTexts, _text
+from mer_agent.models.datasets import Corpus, EncodeTexts, text_features
 from mer_agent.models.dialogues import Dialogue, Line, Table, check_finite, ordered
 
 LINES = "dialogues.jsonl"
@@ -101,7 +101,7 @@ def load_converted(
     words = [line.text for line in table.lines]
     for feature in features:
         if feature.startswith("text/") and feature not in values and any(words):
-            values[feature], present[feature] = _text(feature, words, encode_texts)
+            values[feature], present[feature] = text_features(feature, words, encode_texts)
     return replace(table, values=values, present=present).corpus(features, descriptors)
 
 

@@ -43,22 +43,6 @@ PROSODY_COLUMNS = {
 """Our name of a prosodic descriptor -> its column in `prosody.csv`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a data set comes from and what its terms allow; this goes into the cards of what is trained on it."""
-
-    data: str
-    terms: str
-
-
-DATA = {
-    "iemocap": Source(
-        "IEMOCAP (Busso et al. 2008), 6 classes: 7,433 utterances of 151 dialogues: 5,163 for training, 647 to "
-        "validate, 1,623 (Session 5) for testing; ordered by the end of each utterance",
-        "IEMOCAP is licensed for research; so are weights trained on it",
-    )
-}
-
 EncodeTexts = Callable[[Sequence[str]], "list[Tensor | None]"]
 
 
@@ -80,35 +64,10 @@ class Corpus:
         return self.batch.dialogues(torch.tensor(wanted, dtype=torch.int64))
 
 
-def load(
-    name: str,
-    data_dir: Path,
-    features: Sequence[str],
-    *,
-    encode_texts: EncodeTexts | None = None,
-    descriptors: Sequence[str] = (),
-) -> Corpus:
-    """Gives a data set by name with the features asked for.
-
-    Args:
-        name: `iemocap` is the only one so far.
-        data_dir: the folder that holds a folder of each data set.
-        features: feature ids, such as `text/mpnet@1`.
-        encode_texts: gives text features; the text encoder that the feature id names if not given.
-        descriptors: the columns of `audio/prosody@1`, in order.
-
-    Raises:
-        DataError: the data are missing, incomplete or malformed; the message says where.
-    """
-    if name != "iemocap":
-        raise DataError(f"no data set is called {name!r}: the ones that can be read are: iemocap")
-    return load_iemocap(Path(data_dir) / "iemocap", features, encode_texts=encode_texts, descriptors=descriptors)
-
-
 def load_iemocap(
     folder: Path, features: Sequence[str], *, encode_texts: EncodeTexts | None = None, descriptors: Sequence[str] = ()
 ) -> Corpus:
-    """Gives IEMOCAP, six classes, from `folder`; see `load`."""
+    """Gives IEMOCAP, six classes, from `folder`; see `corpora.load`."""
     if not folder.is_dir():
         raise DataError(f"no folder {folder}: give the one that holds iemocap/ with --data-dir")
     dialogues = _read_dialogues(folder / "dialogues.jsonl")
@@ -118,7 +77,7 @@ def load_iemocap(
     present: dict[str, Tensor] = {}
     for feature in features:
         if feature.startswith("text/"):
-            values[feature], present[feature] = _text(feature, texts, encode_texts)
+            values[feature], present[feature] = text_features(feature, texts, encode_texts)
         elif feature == "audio/ge2e@1":
             values[feature], present[feature] = _embeddings(folder / "ge2e.npz", ids)
         elif feature == "audio/prosody@1":
@@ -255,7 +214,7 @@ def _gather(path: Path, rows: Mapping[str, Any], ids: Sequence[str], *, finite: 
     return torch.from_numpy(values), present
 
 
-def _text(feature: str, texts: Sequence[str], encode: EncodeTexts | None) -> tuple[Tensor, Tensor]:
+def text_features(feature: str, texts: Sequence[str], encode: EncodeTexts | None) -> tuple[Tensor, Tensor]:
     """Gives text features, from the cache if these very texts were encoded by this very recipe before."""
     key = hashlib.sha256("\0".join([feature, *texts]).encode()).hexdigest()[:32]
     path = user_cache_path("mer-agent") / "features" / f"{feature.replace('/', '-').replace('@', '-')}-{key}.npz"

@@ -14,7 +14,8 @@ from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import Batch
 from mer_agent.models.checkpoint import Card
-from mer_agent.models.datasets import Corpus, load
+from mer_agent.models.corpora import load
+from mer_agent.models.datasets import Corpus
 from mer_agent.models.metrics import confusion, scores
 from mer_agent.streams.types import Modality
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mer_agent.errors import DataError
-from mer_agent.models.datasets import PROSODY_COLUMNS, Corpus, EncodeTexts, _text
+from mer_agent.models.datasets import PROSODY_COLUMNS, Corpus, EncodeTexts, text_features
 from mer_agent.models.dialogues import Dialogue, Line, Table, gathered, ordered
 
 MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -55,7 +55,7 @@ def load_meld(
     present: dict[str, Tensor] = {}
     for feature in features:
         if feature.startswith("text/"):
-            values[feature], present[feature] = _text(feature, [line.text for line in lines], encode_texts)
+            values[feature], present[feature] = text_features(feature, [line.text for line in lines], encode_texts)
         elif feature == "audio/prosody@1":
             if not descriptors:
                 raise DataError("audio/prosody@1 was asked for without naming its descriptors")

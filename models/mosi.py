@@ -25,7 +25,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mer_agent.errors import DataError
-from mer_agent.models.datasets import Corpus, EncodeTexts, _text
+from mer_agent.models.datasets import Corpus, EncodeTexts, text_features
 from mer_agent.models.dialogues import Dialogue, Line, Table, gathered, held_out, ordered
 
 MOSI_LABELS = ("negative", "positive")
@@ -103,7 +103,7 @@ def load_mosi(
                 table |= _features(folder / f"{MOSI_FEATURES[feature]}_{part}.csv", rows)
             values[feature], present[feature] = gathered(str(folder), table, lines)
         elif feature.startswith("text/"):
-            values[feature], present[feature] = _text(feature, [line.text for line in lines], encode_texts)
+            values[feature], present[feature] = text_features(feature, [line.text for line in lines], encode_texts)
         else:
             raise DataError(f"mosi has no feature {feature!r}; it has {', '.join(MOSI_FEATURES)} and text/...")
     return Table("mosi", "mosi2", MOSI_LABELS, dialogues, values, present, {}).corpus(features)

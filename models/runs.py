@@ -11,7 +11,8 @@ from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.checkpoint import load as load_checkpoint
 from mer_agent.models.checkpoint import save
-from mer_agent.models.datasets import DATA, Corpus, load
+from mer_agent.models.corpora import DATA, Source, load
+from mer_agent.models.datasets import Corpus
 from mer_agent.models.evaluate import judge
 from mer_agent.models.train import Recipe, Run, train
 
@@ -77,6 +78,7 @@ def train_seeds(
 def keep(run: Run, folder: Path, name: str, figures: dict[str, Any] | None = None) -> Path:
     """Writes a run's model as the checkpoint `name`, with `figures` beside its own; gives the card's path."""
     record = run.record
+    source = DATA.get(record["data"], Source(record["data"], "the terms of the data that it was converted from"))
     own = {split: {k: v for k, v in record[split].items() if k != "per_class"} for split in ("valid", "test")}
     return save(
         folder,
@@ -84,8 +86,8 @@ def keep(run: Run, folder: Path, name: str, figures: dict[str, Any] | None = Non
         name=name,
         label_set=record["label_set"],
         labels=tuple(record["labels"]),
-        data=DATA[record["data"]].data,
-        terms=DATA[record["data"]].terms,
+        data=source.data,
+        terms=source.terms,
         figures={"protocol": record["protocol"], "this_run": own, **(figures or {})},
         training={key: record[key] for key in ("recipe", "seed", "revision")},
     )

@@ -21,6 +21,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,7 +70,7 @@ class VoiceSpace:
 
     def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Writes it in half precision, some 9 kB; `metadata` says where it comes from and on what terms."""
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "average": self.average.astype(np.float16),
             # The file keeps the bytes as they lie: an array in any other order would come back scrambled.
             "directions": np.ascontiguousarray(self.directions, np.float16),

@@ -10,7 +10,8 @@ import torch
 from support import tiny_iemocap as corpus
 
 from mer_agent.errors import DataError
-from mer_agent.models.datasets import IEMOCAP_LABELS, load
+from mer_agent.models.corpora import load
+from mer_agent.models.datasets import IEMOCAP_LABELS
 
 
 def read(tmp_path, features=corpus.FEATURES, **more):
@@ -162,8 +163,8 @@ def test_bad_embeddings_are_told(tmp_path):
 
 def test_what_is_not_there_can_not_be_asked_for(tmp_path):
     corpus.write(tmp_path)
-    with pytest.raises(DataError, match="no data set is called 'meld'"):
-        load("meld", tmp_path, corpus.FEATURES)
+    with pytest.raises(DataError, match="no data set is called 'nothing'"):
+        load("nothing", tmp_path, corpus.FEATURES)
     with pytest.raises(DataError, match="face/densenet@1"):
         read(tmp_path, features=("face/densenet@1",))
     with pytest.raises(DataError, match="no prosodic descriptor 'jitter'"):

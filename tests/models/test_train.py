@@ -12,7 +12,7 @@ from support import tiny_iemocap
 from mer_agent.errors import DataError
 from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import Output
-from mer_agent.models.datasets import load
+from mer_agent.models.corpora import load
 from mer_agent.models.evaluate import draw_confusion, judge
 from mer_agent.models.runs import keep, summarise
 from mer_agent.models.train import Recipe, drop_features, feature_specs, loss_of, train
