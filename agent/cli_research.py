@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,18 +22,21 @@ DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with i
 
 def train(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="ar-iigcn, or gru: the past-only baseline.")] = "ar-iigcn",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="ar-iigcn, gru (the floor), dialogue-rnn, ...")
+    ] = "ar-iigcn",
     data: DataName = "iemocap",
     seed: Annotated[list[int] | None, typer.Option(help="Seed; give it again for more runs (default: 0 to 4).")] = None,
     data_dir: DataDir = None,
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Records and checkpoints; a stopped run goes on.")] = Path(
         "runs"
     ),
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Look at what comes later, too.")] = False,
     device: Annotated[str, typer.Option(help="Torch device to train on.")] = "cpu",
 ) -> None:
     """Train a fusion model; the epoch is chosen on validation, the test split is only reported."""
     with agent_extra():
-        from mer_agent.models import runs
+        from mer_agent.models import registry, runs
     if model not in runs.RECIPES:
         raise InputError(f"--model {model}: it is one of {', '.join(runs.RECIPES)}")
     _find_weights(context)
@@ -41,6 +45,8 @@ def train(
         say(f"seed {of_seed}  epoch {epoch + 1:3}/{recipe.epochs}  loss {loss:.3f}  validation {weighted_f1:.2f}")
 
     recipe = runs.RECIPES[model]
+    direction = registry.direction(model, bidirectional=bidirectional)
+    recipe = replace(recipe, shape={**recipe.shape, **direction})
     seeds = seed or list(range(5))
     finished = runs.train_seeds(
         recipe, data, data_dir or context.obj.settings.data.dir, seeds, folder, device=device, progress=progress

@@ -84,11 +84,18 @@ def _prosody(device: str) -> Encoder:
     return ProsodyEncoder()
 
 
+def _words(device: str) -> Encoder:
+    from mer_agent.encoders.words import WordEncoder
+
+    return WordEncoder()
+
+
 _MAKERS: dict[str, Callable[[str], Encoder]] = {
     # Each imports its encoder when it is asked for, since some bring torch and transformers with them.
     "text/mpnet@1": _mpnet,
     "text/mpnet-layers@1": _mpnet_layers,
     "text/minilm@1": _minilm,
+    "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
     "audio/prosody@1": _prosody,
 }

@@ -248,7 +248,10 @@ def _encode(feature: str, texts: Sequence[str], encode: EncodeTexts) -> tuple[Te
 
 def _encoder(feature: str) -> EncodeTexts:
     from mer_agent.encoders.text import TextEncoder
+    from mer_agent.encoders.words import WordEncoder
 
+    if feature == WordEncoder.feature:
+        return WordEncoder().encode_texts
     encoder = TextEncoder(feature.removeprefix("text/").partition("@")[0])
     if encoder.feature != feature:
         raise DataError(f"the text encoder here gives {encoder.feature}, not {feature}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mer_agent.models.checkpoint import save
 from mer_agent.models.corpora import DATA, Source, load
 from mer_agent.models.datasets import Corpus
 from mer_agent.models.evaluate import judge
+from mer_agent.models.registry import MODELS
 from mer_agent.models.train import Recipe, Run, train
 
 RECIPES = {
@@ -47,6 +49,8 @@ That of `ar-iigcn` was chosen by leaving out one of the sessions 1 to 4 after th
 5,810 utterances of unseen speakers to choose by, without a look at Session 5, the test split. `gru` is the floor:
 plain, nothing tuned.
 """
+# The peers are trained as the floor is, with nothing tuned either.
+RECIPES |= {name: replace(RECIPES["gru"], model=name, epochs=30) for name in MODELS if name not in RECIPES}
 
 
 def train_seeds(

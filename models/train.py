@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mer_agent.errors import DataError
-from mer_agent.models.ar_iigcn import ARIIGCN, Output, Shape
+from mer_agent.models.ar_iigcn import Output
 from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
 from mer_agent.models.datasets import Corpus
-from mer_agent.models.gru import PastGRU
 from mer_agent.models.metrics import fit_temperature, scores
+from mer_agent.models.registry import MODELS
 from mer_agent.streams.types import Modality
 
 
@@ -57,12 +57,6 @@ class Recipe:
     pick: str = "best"
     """`best`: the epoch with the best validation F1; `last`: the last one."""
 
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "ar-iigcn": lambda specs, classes, shape: ARIIGCN(specs, classes, Shape(**shape)),
-    "gru": lambda specs, classes, shape: PastGRU(specs, classes, **shape),
-}
-"""Model name -> how to build it of its feature specs, its number of classes and its sizes."""
 
 MIDDLE_OF_SCALE = 3.0
 """Of the ratings of valence, activation and dominance, which go from 1 to 5."""

@@ -1,0 +1,60 @@
+"""Fusion models by name: ours, the peers that papers compare with, and the plain baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from mer_agent.errors import InputError
+from mer_agent.models.ar_iigcn import ARIIGCN, Shape
+from mer_agent.models.batch import FeatureSpec
+from mer_agent.models.bc_lstm import BcLSTM
+from mer_agent.models.ctnet import CTNet
+from mer_agent.models.dialogue_gcn import DialogueGCN
+from mer_agent.models.dialogue_rnn import DialogueRNN
+from mer_agent.models.fusions import FUSIONS, Fusion
+from mer_agent.models.gru import PastGRU
+from mer_agent.models.lr_gcn import LRGCN
+from mer_agent.models.text_cnn import TextCNN
+
+Build = Callable[[Sequence[FeatureSpec], int, dict[str, Any]], nn.Module]
+
+
+def _plain(model: Callable[..., nn.Module], **fixed: Any) -> Build:
+    return lambda specs, classes, shape: model(specs, classes, **{**fixed, **shape})
+
+
+MODELS: dict[str, Build] = {
+    "ar-iigcn": lambda specs, classes, shape: ARIIGCN(specs, classes, Shape(**shape)),
+    "gru": _plain(PastGRU),
+    "text-cnn": _plain(TextCNN),
+    "bc-lstm": _plain(BcLSTM),
+    "bc-lstm-attention": _plain(BcLSTM, attention=True),
+    "dialogue-rnn": _plain(DialogueRNN),
+    "dialogue-gcn": _plain(DialogueGCN),
+    "ctnet": _plain(CTNet),
+    "lr-gcn": _plain(LRGCN),
+    **{f"fusion-{name}": _plain(Fusion, fusion=name) for name in FUSIONS},
+}
+"""Model name -> how to build it of its feature specs, its number of classes and its sizes."""
+
+_ALWAYS_CAUSAL = ("gru",)
+BOTH_WAYS = 10
+"""How many later utterances a graph looks at when it may."""
+
+
+def direction(model: str, *, bidirectional: bool) -> dict[str, Any]:
+    """Gives the sizes that make a model look back only, or both ways.
+
+    Raises:
+        InputError: the model only ever looks back.
+    """
+    if model in _ALWAYS_CAUSAL:
+        if bidirectional:
+            raise InputError(f"--bidirectional: {model} looks back only")
+        return {}
+    if model == "ar-iigcn":
+        return {"future": BOTH_WAYS if bidirectional else 0}
+    return {"causal": not bidirectional}
