@@ -11,16 +11,21 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from mer_agent import __version__, cli_research, cli_weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
-from mer_agent.terminal import agent_extra, out, report, say
+from mer_agent.terminal import INTERRUPTED, agent_extra, out, report, say
+
+if TYPE_CHECKING:
+    from mer_agent.schema import EmotionMessage
 
 app = typer.Typer(
     name="mer-agent",
@@ -54,7 +59,7 @@ def run(
         str | None, typer.Option(metavar="NAME", help="Fusion model: a shipped name or a .safetensors file.")
     ] = None,
     session: Annotated[
-        str | None, typer.Option(help="Session id in the topics (default: the recording's name).")
+        str | None, typer.Option(help="Session id in the topics (default: made from the file's name).")
     ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings.")
@@ -90,6 +95,8 @@ def run(
             options[key] = (value, name)
     context.obj = loaded = config.load(config_file, os.environ, assignments or (), options)
     if context.invoked_subcommand is not None:
+        if replay is not None:
+            raise InputError(f"--replay and `{context.invoked_subcommand}` are two things to do; give one of them")
         return
     if replay is None:
         raise InputError("nothing to hear: name a recording with --replay PATH, or try `mer-agent demo`")
@@ -105,8 +112,9 @@ def _replay(settings: config.Settings, path: Path, *, real_time: bool, output: P
     from mer_agent.listen import print_emotion
 
     with ExitStack() as stack:
-        sinks: list[Any] = [] if quiet else [lambda message: print_emotion(out, message)]
+        sinks: list[Any] = [] if quiet else [_printer(print_emotion)]
         if output is not None:
+            _spare(path, output)
             sinks.append(stack.enter_context(JsonLines(output)))
         summary = asyncio.run(
             session.replay(settings, path, real_time=real_time, sinks=sinks, say=(lambda text: None) if quiet else say)
@@ -116,7 +124,38 @@ def _replay(settings: config.Settings, path: Path, *, real_time: bool, output: P
             f"{summary.utterances} utterances in {summary.media_s:.1f} s of sound, worked on for {summary.work_s:.1f} s"
         )
     if summary.stopped:
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _printer(print_emotion: Callable[[Console, EmotionMessage], None]) -> Callable[[EmotionMessage], None]:
+    """Prints predictions for as long as anybody reads them; publishing goes on either way."""
+    gone = False
+
+    def sink(message: EmotionMessage) -> None:
+        nonlocal gone
+        if not gone:
+            try:
+                print_emotion(out, message)
+            except OSError:
+                gone = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return sink
+
+
+def _spare(recording: Path, output: Path) -> None:
+    """Makes sure that the output doesn't take the place of what is to be played.
+
+    Raises:
+        MediaError: the recording can't be played, so nothing may be written.
+        InputError: the output is the recording, or a part of it.
+    """
+    from mer_agent.streams.replay import open_media
+
+    tracks = open_media(recording)
+    parts = {track.file.path.resolve() for track in (*tracks.audio, *tracks.video)}
+    if output.resolve() in parts:
+        raise InputError(f"--output {output}: that is the recording itself; choose another file")
 
 
 @app.command("config")
@@ -142,7 +181,8 @@ def demo(context: typer.Context) -> None:
     with agent_extra():
         from mer_agent.demo import run_demo
     cli_weights.pull(context)
-    asyncio.run(run_demo(context.obj.settings))
+    if asyncio.run(run_demo(context.obj.settings)).stopped:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -189,8 +229,14 @@ def main() -> None:
     """Runs the command line. An error is one line on standard error and an exit code: 2 bad input, 1 fault."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # Not sys.exit, which would wait for threads that are still loading models. All files are closed by now.
+        out.file.flush()
+        os._exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does. Nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

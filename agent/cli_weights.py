@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 
 from mer_agent.encoders.weights import Progress as Report
+from mer_agent.errors import WeightsError
 from mer_agent.terminal import err, out
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained weights: list, pull, verify.")
@@ -52,6 +53,8 @@ def verify_weights(
 ) -> None:
     """Read every byte of the pulled weights again and compare its sha256; broken files are removed."""
     weights = _weights(context)
+    if not names and not any(weights.is_ready(entry.name) for entry in weights.entries()):
+        raise WeightsError(f"no weights are in {weights.cache_dir()}; run: mer-agent weights pull")
     with _progress() as report:
         problems = weights.verify(names or (), progress=report)
     for problem in problems:

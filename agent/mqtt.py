@@ -286,7 +286,7 @@ def _explain(error: aiomqtt.MqttError, endpoint: Endpoint) -> BrokerError:
         case ConnectionRefusedError():
             return BrokerError(f"{where}: connection refused; is the broker running, and is the port right?")
         case TimeoutError() if "Operation" in str(error):
-            return BrokerError(f"{where}: answers, but not like an MQTT {endpoint.version} broker; is the port right?")
+            return BrokerError(f"{where}: no MQTT {endpoint.version} broker answers there; is the port right?")
         case OSError() as cause:
             return BrokerError(f"{where}: unreachable ({cause.strerror or cause}); check host, port and firewall")
     return BrokerError(f"{where}: {error}")

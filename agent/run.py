@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import math
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner
@@ -24,12 +26,13 @@ from mer_agent.inference import ThreadInference
 from mer_agent.loading import load
 from mer_agent.mqtt import Endpoint
 from mer_agent.publisher import Publisher
-from mer_agent.schema import EmotionMessage, Topics, to_message, topic_segment
+from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams.clock import RealClock, SessionClock, VirtualClock
 from mer_agent.streams.replay import ReplaySource, open_media
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import NS_PER_S, Prediction
+from mer_agent.terminal import INTERRUPTED
 
 STOP_S = 3.0
 """After the first Ctrl-C, how long the utterances already heard may take to be judged and published."""
@@ -80,6 +83,7 @@ async def replay(
     summary = Summary(media_s=(recording.duration_ns or 0) / NS_PER_S)
     inference = ThreadInference()
     async with contextlib.AsyncExitStack() as stack:
+        interruption = stack.enter_context(_Interruption())
         stack.callback(inference.close)
         endpoint = await _endpoint(settings, stack)
         say(f"Listen with: {subscribe_command(endpoint.host, endpoint.port, [topics.emotion()])}")
@@ -127,17 +131,19 @@ async def replay(
             inference,
             publish,
         )
-        with _stopped_by_signals(agent.stop) as stopped:
-            await agent.run()
-        summary.stopped = stopped()
+        interruption.drain = agent.stop
+        await agent.run()
+        if interruption.happened:
+            summary.stopped = True
+            summary.media_s = min(summary.media_s, clock.now_ns() / NS_PER_S)
         summary.work_s = time.monotonic() - begun - summary.ready_s
         await publisher.drain()
     return summary
 
 
 def _session_name(path: Path) -> str:
-    """The recording's name, so that two replays of it are alike."""
-    return topic_segment(path.resolve().stem)
+    """The same for every replay of a recording, and anonymous: file names tell who was recorded."""
+    return f"replay-{hashlib.sha256(path.resolve().name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 async def _endpoint(settings: Settings, stack: contextlib.AsyncExitStack) -> Endpoint:
@@ -148,30 +154,38 @@ async def _endpoint(settings: Settings, stack: contextlib.AsyncExitStack) -> End
     return Endpoint.parse(broker.url)
 
 
-@contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C or SIGTERM calls `stop`; if that takes longer than `STOP_S`, all is cancelled; a second one exits at once.
+class _Interruption:
+    """What Ctrl-C and SIGTERM do while the block runs: the first one stops in good order, a second one exits at once.
 
-    Gives a function that tells whether it happened.
+    Before there is anything to drain (`drain` is None), stopping means cancelling. Draining that takes longer than
+    `STOP_S` is cancelled, too.
     """
-    loop, session = asyncio.get_running_loop(), asyncio.current_task()
-    received: list[asyncio.TimerHandle] = []
 
-    def handle() -> None:
-        if received or session is None:
-            os._exit(130)  # the user asked twice: no more waiting, not even for threads
-        received.append(loop.call_later(STOP_S, session.cancel))
-        stop()
+    def __init__(self) -> None:
+        self.drain: Callable[[], None] | None = None
+        self.happened = False
+        self._handled: list[signal.Signals] = []
 
-    handled = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C then raises KeyboardInterrupt as usual
-            loop.add_signal_handler(number, handle)
-            handled.append(number)
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
-        for timer in received:
-            timer.cancel()
+    def __enter__(self) -> Self:
+        self._loop, self._session = asyncio.get_running_loop(), asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Windows has no such handlers: there Ctrl-C raises KeyboardInterrupt as usual. Nor have other threads.
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                self._loop.add_signal_handler(number, self._handle)
+                self._handled.append(number)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number in self._handled:
+            self._loop.remove_signal_handler(number)
+
+    def _handle(self) -> None:
+        assert self._session is not None  # noqa: S101  # a context manager of a coroutine
+        if self.happened:
+            os._exit(INTERRUPTED)  # no more waiting, not even for threads
+        self.happened = True
+        if self.drain is None:
+            self._session.cancel()
+        else:
+            self._loop.call_later(STOP_S, self._session.cancel)
+            self.drain()

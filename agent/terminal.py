@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,13 @@ from rich.console import Console
 
 from mer_agent.errors import MerError, MissingExtraError
 
-out = Console(highlight=False, soft_wrap=True)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+# A table must not lose letters only because it goes into a file.
+_WIDTH = None if sys.stdout.isatty() else 200
+
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 """Results: standard output."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 """Everything else: standard error."""
@@ -28,6 +35,9 @@ def report(error: BaseException) -> int:
     if isinstance(error, MerError):
         err.print(f"mer-agent: {error}", markup=False)
         return error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        err.print(f"mer-agent: {error.filename or 'output'}: {error.strerror}", markup=False)
+        return 1
     err.print(f"mer-agent: a bug, {type(error).__name__}; run with --debug to see where", markup=False)
     return 1
 

@@ -34,7 +34,7 @@ class AgentSettings(Section):
 
     name: TopicSegment = Field(default="agent", description="name of this agent in every topic")
     session: str = Field(
-        default="", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in topics; empty: the recording's name"
+        default="", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in topics; empty: made from the file's name"
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mer_agent.errors import MissingExtraError, WeightsError
+from mer_agent.errors import ConfigError, MissingExtraError, WeightsError
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ class Transcriber:
     async def warm_up(self) -> None:
         """Loads the model and transcribes a second of noise, so that the first utterance is as fast as the others."""
         noise = np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)
-        await self._run(noise)
+        try:
+            await self._run(noise)
+        except ValueError as error:  # a language that the model doesn't know
+            raise ConfigError(f"transcriber.language={self._language}: {error}") from error
 
     async def transcribe(self, segment: Segment) -> Transcript:
         """Gives the words of a segment with their session times; an empty transcript where nothing can be believed."""
@@ -245,7 +248,9 @@ class Transcriber:
                 cpu_threads=self._cpu_threads,
                 local_files_only=True,
             )
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:  # such as a kind of arithmetic that this machine doesn't have
+            raise ConfigError(f"transcriber: {error}") from error
+        except RuntimeError as error:
             raise WeightsError(
                 f"{self._model_dir}: the words model can't be loaded ({error}); pull it again"
             ) from error

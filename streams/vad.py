@@ -67,6 +67,7 @@ class SileroVad:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError(f"voice activity detection needs onnxruntime; {_INSTALL}") from error
+        onnxruntime.disable_telemetry_events()  # some builds report usage to their makers; nothing here may
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

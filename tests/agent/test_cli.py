@@ -1,6 +1,7 @@
 """What a user types and sees: one clear line and the right exit code, never a traceback."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -135,6 +136,66 @@ def test_a_recording_that_cannot_be_played(run: Run, tmp_path: Path, kind: str) 
 
 def test_an_output_that_cannot_be_written(run: Run, tone: Path, tmp_path: Path) -> None:
     run("--replay", tone, "--output", tmp_path / "missing" / "out.jsonl").fails_with(2, "out.jsonl")
+
+
+def test_an_output_that_is_the_recording_is_refused_and_nothing_is_lost(run: Run, tone: Path) -> None:
+    before = tone.read_bytes()
+    run("--replay", tone, "--output", tone).fails_with(2, "the recording itself")
+    assert tone.read_bytes() == before
+
+
+def test_two_things_to_do_at_once_are_refused(run: Run, tone: Path) -> None:
+    run("--replay", tone, "config").fails_with(2, "config")
+
+
+def test_an_empty_weights_folder_is_not_verified(run: Run, tmp_path: Path) -> None:
+    run("--set", f"weights.dir={tmp_path}", "weights", "verify").fails_with(2, "mer-agent weights pull")
+
+
+@pytest.mark.parametrize(("setting", "part"), [("language=xx", "language"), ("compute_type=float99", "float99")])
+def test_a_setting_that_the_recogniser_refuses_is_named(tone: Path, setting: str, part: str) -> None:
+    needs.weights("whisper-base")
+    # In a process of its own: it ends while the other models are still being imported on their thread.
+    arguments = ["--set", f"transcriber.{setting}", "--replay", str(tone), "--speed", "max"]
+    command = [sys.executable, "-m", "mer_agent.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    Ran(done.returncode, done.stdout, done.stderr).fails_with(2, part)
+
+
+def test_a_reader_that_leaves_does_not_stop_anything() -> None:
+    command = [sys.executable, "-m", "mer_agent.cli", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `head` does
+        said = process.stderr.read()
+    assert "Traceback" not in said
+    assert "bug" not in said
+
+
+@pytest.mark.real_weights
+@pytest.mark.parametrize("wait_for", ["Loading models", "Ready after"])
+def test_ctrl_c_ends_within_seconds_without_a_traceback(tone: Path, tmp_path: Path, wait_for: str) -> None:
+    for name in ("whisper-base", "mpnet", "ge2e"):
+        needs.weights(name)
+    long = tmp_path / "long.wav"
+    with wave.open(str(tone), "rb") as short, wave.open(str(long), "wb") as file:
+        file.setparams(short.getparams())
+        file.writeframes(short.readframes(16_000) * 60)
+    command = [sys.executable, "-m", "mer_agent.cli", "--replay", str(long)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while wait_for not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        said += process.stderr.read()
+        assert process.wait(20) == 130, said
+    assert time.monotonic() - begun < 10
+    assert "Traceback" not in said
 
 
 def test_a_broker_that_is_not_there(run: Run, tone: Path, closed_port: int) -> None:

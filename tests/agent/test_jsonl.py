@@ -34,3 +34,22 @@ def test_a_full_disk_stops_the_file_and_not_the_session(caplog: pytest.LogCaptur
     with pytest.raises(FaultError, match="3 lines are missing"):
         lines.close()
     assert "secret" not in caplog.text
+
+
+def test_what_was_there_stays_until_there_is_something_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("an earlier session\n")
+
+    def fail() -> None:
+        with JsonLines(path):
+            raise RuntimeError("no broker")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "an earlier session\n"
+    with JsonLines(path) as lines:
+        lines(message(0))
+    assert EmotionMessage.from_json(path.read_text()) == message(0)
+    with JsonLines(path):
+        pass
+    assert path.read_text() == ""
