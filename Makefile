@@ -13,7 +13,7 @@ demo: install ## replay a recorded conversation and print the emotions that arri
 	@$(BIN)/mer-agent demo
 
 test: install weights ## run all tests
-	@$(BIN)/mer-agent --quiet weights pull minilm # which only tests need
+	@$(BIN)/mer-agent weights pull minilm >/dev/null # which only tests need
 	@$(BIN)/python -m pytest
 
 check: lint test ## what CI runs
