@@ -19,6 +19,8 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="A
 DataName = Annotated[str, typer.Option("--data", metavar="NAME", help="Data set: iemocap, meld, mosi, or converted.")]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with iemocap/ (default: data.dir).")]
 
+_FIRST_TIME = "Reading the data ... (the first time, all words are encoded and kept, which takes some minutes)"
+
 
 def train(
     context: typer.Context,
@@ -48,6 +50,7 @@ def train(
     direction = registry.direction(model, bidirectional=bidirectional)
     recipe = replace(recipe, shape={**recipe.shape, **direction})
     seeds = seed or list(range(5))
+    say(_FIRST_TIME)
     finished = runs.train_seeds(
         recipe, data, data_dir or context.obj.settings.data.dir, seeds, folder, device=device, progress=progress
     )
@@ -71,6 +74,7 @@ def evaluate(
     with agent_extra():
         from mer_agent.models import evaluate as evaluation
     _find_weights(context)
+    say(_FIRST_TIME)
     figures = evaluation.evaluate(checkpoint, data, data_dir or context.obj.settings.data.dir)
     table = Table("class", "F1", box=None, header_style="bold")
     for label, scores in figures["per_class"].items():
