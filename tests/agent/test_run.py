@@ -12,8 +12,8 @@ from support import needs
 
 from mer_agent.client import EmotionStream
 from mer_agent.config import settings as config
-from mer_agent.run import Summary, replay
-from mer_agent.schema import EmotionMessage
+from mer_agent.run import Summary, _session_name, replay
+from mer_agent.schema import EmotionMessage, Topics
 from mer_agent.streams.sound import audio_chunks
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
@@ -28,9 +28,9 @@ def _weights() -> None:
         needs.weights(name)
 
 
-def play(path: Path, *, real_time: bool = False, **mqtt: Any) -> tuple[list[EmotionMessage], Summary]:
+def play(path: Path, *, real_time: bool = False) -> tuple[list[EmotionMessage], Summary]:
     messages: list[EmotionMessage] = []
-    loaded = config.load(options={f"mqtt.{key}": (value, "test") for key, value in mqtt.items()})
+    loaded = config.load(assignments=["agent.session=s1"])
     summary = asyncio.run(replay(loaded.settings, path, real_time=real_time, sinks=[messages.append]))
     return messages, summary
 
@@ -83,6 +83,13 @@ def test_real_speed_gives_the_same_predictions_as_full_speed(at_full_speed: list
     assert all(message.delay_ms is None for message in at_full_speed)
 
 
+def test_the_session_is_named_alike_each_time_and_not_after_the_file() -> None:
+    first, again = (_session_name(Path(name)) for name in ("/a/Anna's interview.wav", "/b/Anna's interview.wav"))
+    assert first == again == Topics(session=first).session
+    assert "anna" not in first
+    assert _session_name(Path("日本語.wav")) != first
+
+
 def test_nothing_that_comes_later_changes_a_published_prediction(
     at_full_speed: list[EmotionMessage], tmp_path: Path
 ) -> None:
@@ -117,7 +124,7 @@ def test_a_subscriber_gets_what_the_agent_thinks_but_no_words(at_full_speed: lis
                     if len(received) == len(at_full_speed):
                         return
 
-            loaded = config.load(options={"mqtt.url": (broker.url, "test")})
+            loaded = config.load(assignments=[f"mqtt.url={broker.url}", "agent.session=s1"])
             async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
                 tasks.create_task(subscribe())
                 tasks.create_task(replay(loaded.settings, SESSION, real_time=False))
