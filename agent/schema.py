@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -144,19 +143,6 @@ def matches(pattern: str, topic: str) -> bool:
     """Tells whether a topic fits a filter in which `+` stands for any one segment."""
     wanted, got = pattern.split("/"), topic.split("/")
     return len(wanted) == len(got) and all(want in ("+", have) for want, have in zip(wanted, got, strict=True))
-
-
-def topic_segment(name: str) -> str:
-    """The nearest thing to `name` that may stand in a topic: `[a-z0-9_-]{1,64}`.
-
-    Raises:
-        ConfigError: nothing of the name is left.
-    """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    segment = re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-")[:64].rstrip("-")
-    if not segment:
-        raise ConfigError(f"{name!r} can't stand in a topic; use letters a-z, digits, _ and -")
-    return segment
 
 
 def speaker_id(speaker: int | None) -> str:

@@ -21,7 +21,6 @@ from mer_agent.schema import (
     matches,
     speaker_id,
     to_message,
-    topic_segment,
 )
 
 
@@ -199,28 +198,6 @@ def test_filters_match_topics() -> None:
     assert matches("mer/v1/+/status", "mer/v1/desk/status")
     assert not matches("mer/v1/+/status", "mer/v1/desk/s1/status")
     assert not matches("mer/v1/+/status", "mer/v2/desk/status")
-
-
-@pytest.mark.parametrize(
-    ("name", "segment"), [("Living Room", "living-room"), ("Zoë's desk!", "zoe-s-desk"), ("a" * 99, "a" * 64)]
-)
-def test_names_become_topic_segments(name: str, segment: str) -> None:
-    assert topic_segment(name) == segment
-
-
-def test_a_name_of_which_nothing_is_left_is_refused() -> None:
-    with pytest.raises(ConfigError, match="letters"):
-        topic_segment("日本")
-
-
-@given(st.text(max_size=100))
-def test_every_topic_segment_is_legal_and_stays_as_it_is(name: str) -> None:
-    try:
-        segment = topic_segment(name)
-    except ConfigError:
-        return
-    assert Topics(segment).agent == segment
-    assert topic_segment(segment) == segment
 
 
 @given(st.binary(max_size=300))
