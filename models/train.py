@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +22,8 @@ from mer_agent.errors import DataError
 from mer_agent.models.ar_iigcn import Output
 from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
 from mer_agent.models.datasets import Corpus
-from mer_agent.models.metrics import fit_temperature, scores
+from mer_agent.models.metrics import scores
+from mer_agent.models.records import record_of, write
 from mer_agent.models.registry import MODELS
 from mer_agent.streams.types import Modality
 
@@ -178,9 +178,9 @@ def train(
         if progress:
             progress(epoch, total, judged["valid"]["weighted_f1"])
     model.load_state_dict(state.best)
-    record = _record(model, parts, corpus, recipe, seed, state, time.monotonic() - started)
+    record = record_of(model, parts, corpus, asdict(recipe), seed, state.epochs, time.monotonic() - started)
     if folder and resume:
-        (folder / f"{recipe.model}-{seed}.json").write_text(json.dumps(record, indent=1))
+        write(folder / f"{recipe.model}-{seed}.json", record)
         resume.unlink(missing_ok=True)
     return Run(model.cpu(), specs, record)
 
@@ -268,52 +268,3 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
-
-
-@torch.no_grad()
-def _record(
-    model: nn.Module, parts: dict[str, Batch], corpus: Corpus, recipe: Recipe, seed: int, state: _State, took_s: float
-) -> dict[str, Any]:
-    """Fits the temperature and gives the run's record, predictions included."""
-    model.eval()
-    valid = parts["valid"]
-    temperature = fit_temperature(model(valid).logits.cpu(), valid.labels.cpu())
-    model.temperature.fill_(temperature)  # type: ignore[operator]
-    final: dict[str, Any] = {}
-    predictions: dict[str, dict[str, list[float]]] = {}
-    for split in ("valid", "test"):
-        batch = parts[split]
-        probabilities = model(batch).logits.softmax(-1).cpu()
-        final[split] = scores(probabilities, batch.labels.cpu(), corpus.labels)
-        rounded = (probabilities * 1e4).round() / 1e4
-        predictions[split] = dict(zip(batch.names, rounded.tolist(), strict=True))
-    return {
-        "recipe": asdict(recipe),
-        "data": corpus.name,
-        "label_set": corpus.label_set,
-        "labels": list(corpus.labels),
-        "protocol": "clean",
-        "seed": seed,
-        "revision": git_revision(),
-        "temperature": temperature,
-        "took_s": round(took_s, 1),
-        "valid": final["valid"],
-        "test": final["test"],
-        "epochs": state.epochs,
-        "predictions": predictions,
-    }
-
-
-def git_revision() -> str | None:
-    """Gives the revision of the source tree, None outside of one."""
-    try:
-        found = subprocess.run(  # noqa: S603  # a fixed command
-            ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short=12", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None

@@ -54,7 +54,7 @@ def test_it_learns_and_says_so(finished):
     saved = json.loads((folder / "ar-iigcn-0.json").read_text())
     assert saved["protocol"] == "clean"
     assert len(saved["epochs"]) == TINY.epochs
-    assert len(saved["predictions"]["test"]) == 30
+    assert len(saved["predictions"]["test"]["called"]) == 30
     assert not list(folder.glob("*.pt"))
 
 
