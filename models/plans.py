@@ -1,0 +1,303 @@
+"""What the accuracy bench trains: plans by name, each a table of rows, each row a recipe.
+
+A row of our model is the paper's parts on a plain recipe (`GRAPH`), a row of a peer the floor's recipe (`PEER`), with
+the same features for all. Both are fixed here, so that a better shipped recipe (`runs.RECIPES`, the plan `targets`)
+leaves the comparisons as they were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mer_agent.encoders.prosody import DESCRIPTORS
+from mer_agent.errors import InputError
+from mer_agent.models.registry import direction
+from mer_agent.models.runs import RECIPES
+from mer_agent.models.train import MODALITY_OF, Recipe
+from mer_agent.streams.types import Modality
+
+FEATURES = {
+    "iemocap": ("text/mpnet-layers@1", "audio/ge2e@1", "audio/prosody@1"),
+    "meld": ("text/mpnet-layers@1", "audio/prosody@1"),
+    "mosi": ("text/mosi@1", "audio/mosi@1", "face/mosi@1"),
+}
+"""What every model reads of a data set. MELD's recordings are not at hand, so its voices have no embedding."""
+
+ALL_TEXT = "text/mpnet-layers@1"
+_DATA_CHANGES: dict[str, dict[str, Any]] = {"mosi": {"pick": "last"}}  # its validation labels are in its features
+
+GRAPH = Recipe(
+    features=FEATURES["iemocap"],
+    descriptors=DESCRIPTORS,
+    ignored=("intensity_db_mean",),
+    shape={"dimension": 128, "hidden": 128, "share": False},
+    epochs=16,
+    batch_dialogues=8,
+    learning_rate=1e-3,
+    affect_weight=0.5,
+    pick="last",
+)
+PEER = Recipe(
+    features=FEATURES["iemocap"],
+    descriptors=DESCRIPTORS,
+    ignored=("intensity_db_mean",),
+    epochs=30,
+    learning_rate=1e-3,
+    weight_decay=1e-5,
+    label_smoothing=0.0,
+    modal_weight=0.0,
+    drop_modality=0.0,
+    drop_utterance=0.0,
+    average=0.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: a model, its data, and in what its recipe differs."""
+
+    name: str
+    model: str = "ar-iigcn"
+    data: str = "iemocap"
+    bidirectional: bool = False
+    modalities: tuple[Modality, ...] = ()
+    """What is read; everything if empty."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the recipe that differ; those of `shape` are merged, `replace` swaps one feature for another."""
+    shipped: bool = False
+    """Starts from `runs.RECIPES` instead of `GRAPH` or `PEER`."""
+    published: float | None = None
+    """Weighted F1 that the paper reports for it."""
+    must: float | None = None
+    aim: float | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that this row trains."""
+        changes = {**_DATA_CHANGES.get(self.data, {}), **self.changes}
+        base = RECIPES[self.model] if self.shipped else GRAPH if self.model == "ar-iigcn" else PEER
+        features = base.features if self.shipped and self.data == "iemocap" else FEATURES[self.data]
+        for old, new in dict(changes.pop("replace", {})).items():
+            features = tuple(new if feature == old else feature for feature in features)
+        if self.modalities:
+            features = tuple(f for f in features if MODALITY_OF[f.partition("/")[0]] in self.modalities)
+        ways = direction(self.model, bidirectional=self.bidirectional)
+        shape = {**base.shape, **changes.pop("shape", {}), **ways}
+        prosody = any(feature.startswith("audio/prosody@") for feature in features)
+        described = {} if prosody else {"descriptors": (), "ignored": ()}
+        return replace(base, **{"model": self.model, "features": features, "shape": shape, **described, **changes})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A table: its rows, how often each is trained, and the row that the others are compared with."""
+
+    title: str
+    rows: tuple[Row, ...]
+    baseline: str | None = None
+    seeds: int = 5
+
+    def row(self, name: str) -> Row:
+        """Gives a row by name."""
+        return next(row for row in self.rows if row.name == name)
+
+
+PUBLISHED = {
+    "iemocap": {
+        "text-cnn": 48.17,
+        "bc-lstm": 54.98,
+        "bc-lstm-attention": 56.19,
+        "dialogue-rnn": 62.74,
+        "dialogue-gcn": 64.14,
+        "ctnet": 67.55,
+        "lr-gcn": 68.35,
+        "ar-iigcn": 70.36,
+    },
+    "meld": {
+        "text-cnn": 55.01,
+        "bc-lstm": 55.94,
+        "bc-lstm-attention": 55.84,
+        "dialogue-rnn": 55.97,
+        "ctnet": 60.57,
+        "ar-iigcn": 64.01,
+    },
+}
+"""Weighted F1 of tables 1 and 2 of the AR-IIGCN paper: all look both ways, with RoBERTa and the corpora's video."""
+
+PEERS = ("text-cnn", "bc-lstm", "bc-lstm-attention", "dialogue-rnn", "dialogue-gcn", "ctnet", "lr-gcn")
+_WORDS = {"replace": {ALL_TEXT: "text/words@1"}}
+
+
+def _peers(data: str, *, bidirectional: bool = False) -> tuple[Row, ...]:
+    """Gives a row for each model; TextCNN reads the words themselves."""
+    models = ("ar-iigcn", *PEERS) if bidirectional else ("ar-iigcn", "gru", *PEERS)
+    return tuple(
+        Row(
+            name,
+            name,
+            data,
+            bidirectional,
+            changes=_WORDS if name == "text-cnn" and data != "mosi" else {},
+            published=PUBLISHED.get(data, {}).get(name),
+        )
+        for name in models
+    )
+
+
+_W = 0.1  # weight of each contrastive loss and of the adversarial one
+_STAGES = {"TGAN": {"w3": _W}, "ICCL": {"w1": _W}, "IMCL": {"w2": _W}}
+_BARE = "graph alone"
+
+
+def _with(*stages: str) -> Row:
+    changes: dict[str, Any] = {key: value for stage in stages for key, value in _STAGES[stage].items()}
+    return Row(" + ".join(stages) or _BARE, changes=changes)
+
+
+def _contrast(name: str, weights: Mapping[str, float], **settings: Any) -> Row:
+    return Row(name, changes={**weights, "contrast": settings} if settings else dict(weights))
+
+
+PLANS: dict[str, Plan] = {
+    "targets": Plan(
+        "Targets",
+        (
+            Row("IEMOCAP-6, both ways", bidirectional=True, shipped=True, must=70.4, aim=74.1),
+            Row("IEMOCAP-6, causal", shipped=True, must=69.5, aim=72.5),
+            Row("MELD-7, causal, frozen text encoder", data="meld", shipped=True, must=60.7, aim=62.0),
+        ),
+    ),
+    "peers": Plan("Models on IEMOCAP-6, looking back only", _peers("iemocap"), baseline="gru"),
+    "meld": Plan(
+        "Models on MELD-7, looking back only",
+        tuple(row for row in _peers("meld") if row.model in ("ar-iigcn", "gru")),
+        baseline="gru",
+    ),
+    "ablation": Plan(
+        "AR-IIGCN's parts, added as the paper does and one by one (IEMOCAP-6)",
+        (
+            _with(),
+            _with("TGAN"),
+            _with("TGAN", "ICCL"),
+            _with("TGAN", "ICCL", "IMCL"),
+            _with("ICCL"),
+            _with("IMCL"),
+        ),
+        baseline=_BARE,
+    ),
+    "readings": Plan(
+        "Three readings of IMCL's pairs (IEMOCAP-6)",
+        (
+            _with(),
+            _contrast("introduction", {"w2": _W}),
+            _contrast("definition", {"w2": _W}, reading="definition"),
+            _contrast("closing", {"w2": _W}, reading="closing"),
+        ),
+        baseline=_BARE,
+    ),
+    "fusions": Plan(
+        "Ways to fuse (IEMOCAP-6)",
+        (
+            Row("addition", "fusion-add", published=55.0),
+            Row("concatenation", "fusion-concatenate", published=57.4),
+            Row("tensor fusion", "fusion-tensor", published=63.0),
+            Row("low-rank fusion", "fusion-low-rank", published=63.6),
+            Row("AR-IIGCN", published=70.36),
+        ),
+        baseline="concatenation",
+    ),
+    "mosi": Plan(
+        "CMU-MOSI, positive or negative",
+        tuple(row for row in _peers("mosi") if row.model != "text-cnn"),
+        baseline="gru",
+    ),
+    "modalities": Plan(
+        "AR-IIGCN with fewer modalities (IEMOCAP-6)",
+        (
+            Row("text + audio"),
+            Row("text", modalities=("text",), published=64.9),
+            Row("audio", modalities=("audio",), published=62.0),
+        ),
+        baseline="text + audio",
+    ),
+    "bidirectional": Plan(
+        "Models on IEMOCAP-6, looking both ways", _peers("iemocap", bidirectional=True), baseline="bc-lstm"
+    ),
+    "encoders": Plan(
+        "Text encoders (IEMOCAP-6)",
+        tuple(
+            Row(f"{model}, {name}", model, changes={"replace": {ALL_TEXT: f"text/{name}@1"}})
+            for model in ("ar-iigcn", "gru")
+            for name in ("mpnet-layers", "mpnet", "minilm")
+        ),
+        baseline="ar-iigcn, mpnet-layers",
+        seeds=3,
+    ),
+    "windows": Plan(
+        "Window of the speaker graph (IEMOCAP-6)",
+        tuple(Row(f"{window} back", changes={"shape": {"window": window}}) for window in (10, 1, 2, 5, 20, 40)),
+        baseline="10 back",
+        seeds=3,
+    ),
+    "margin": Plan(
+        "Modal margin of IMCL (IEMOCAP-6)",
+        tuple(_contrast(f"b = {margin}", {"w2": _W}, margin=margin) for margin in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)),
+        baseline="b = 0.1",
+        seeds=3,
+    ),
+    "batches": Plan(
+        "Dialogues in a batch (IEMOCAP-6)",
+        tuple(Row(f"{size} dialogues", changes={"batch_dialogues": size}) for size in (8, 16, 32, 64)),
+        baseline="8 dialogues",
+        seeds=3,
+    ),
+    "parameters": Plan(
+        "As many parameters as the paper's model (IEMOCAP-6)",
+        (
+            Row("bc-LSTM, 14.7 M", "bc-lstm", changes={"shape": {"units": 482, "dimension": 482}}),
+            Row(
+                "DialogueRNN, 14.8 M",
+                "dialogue-rnn",
+                changes={"shape": {"global_units": 486, "party_units": 486, "emotion_units": 324}},
+            ),
+            Row("AR-IIGCN"),
+        ),
+        seeds=1,
+    ),
+}
+"""Plan name -> its table, in the order in which the whole bench runs them."""
+
+
+def quick() -> Plan:
+    """Gives a plan that finishes in minutes: every model once, a few epochs. It shows that all run, and no more."""
+    rows = tuple(replace(row, changes={**row.changes, "epochs": 3}) for row in _peers("iemocap"))
+    return Plan("Quick: three epochs, one seed", rows, seeds=1)
+
+
+def crossed(
+    models: tuple[str, ...], data: tuple[str, ...], subsets: tuple[tuple[Modality, ...], ...], ways: tuple[bool, ...]
+) -> Plan:
+    """Gives a plan of every combination: models, data sets, modality subsets, looking both ways or not.
+
+    Raises:
+        InputError: a model or a data set is unknown, or nothing is left to train.
+    """
+    for name, known in ((models, RECIPES), (data, FEATURES)):
+        for each in name:
+            if each not in known:
+                raise InputError(f"{each}: it is one of {', '.join(known)}")
+    rows = []
+    for model in models:
+        for where in data:
+            for subset in subsets:
+                for both in ways:
+                    if both and model == "gru":
+                        continue  # it looks back only
+                    words = _WORDS if model == "text-cnn" and where != "mosi" else {}
+                    label = f"{model}, {where}, {'+'.join(subset) or 'all'}, {'both ways' if both else 'causal'}"
+                    rows.append(Row(label, model, where, both, subset, words))
+    if not rows:
+        raise InputError("nothing to train: gru looks back only")
+    return Plan("Chosen runs", tuple(rows))
