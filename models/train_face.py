@@ -1,0 +1,225 @@
+"""Trains the face encoder on FER+ and keeps what comes of it: weights, card and record.
+
+The targets are the raters' votes, not one label: a face that four of ten call sad is somewhat sad. Judged and kept is
+a moving average of the weights; its epoch is chosen on validation, and the test faces are scored once, at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mer_agent.encoders.densenet import DenseNet, DenseShape, normalise
+from mer_agent.errors import DataError
+from mer_agent.models import ferplus, records
+from mer_agent.models.face_augment import Augmentation, augment
+from mer_agent.models.ferplus import EMOTIONS, Faces
+from mer_agent.models.metrics import confusion, fit_temperature, scores
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecipe:
+    """Everything that decides a run but the seed."""
+
+    epochs: int = 29
+    batch: int = 128
+    learning_rate: float = 0.12
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.1
+    average: float = 0.998
+    """Decay of the moving average of the weights, per step."""
+    shape: DenseShape = field(default_factory=DenseShape)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(slots=True)
+class FaceRun:
+    """A finished run: the network with its chosen weights, and a record that JSON can hold."""
+
+    network: DenseNet
+    record: dict[str, Any]
+
+
+Progress = Callable[[int, float, float], None]
+"""Called after each epoch with its number, training loss and accuracy on validation."""
+
+
+def train(
+    faces: dict[str, Faces],
+    recipe: FaceRecipe,
+    seed: int = 0,
+    *,
+    folder: Path | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> FaceRun:
+    """Trains one network.
+
+    Args:
+        faces: the splits, as `ferplus.load` gives them.
+        recipe: what to train and how.
+        seed: of the first weights, the order of faces and their augmentation.
+        folder: where the state is kept after each epoch.
+        resume: go on from the state in `folder`, if there is one, instead of from the start.
+        progress: see `Progress`.
+
+    Raises:
+        DataError: the state in `folder` is of another recipe, or the loss is no longer a number.
+    """
+    torch.manual_seed(seed)
+    state = _State(DenseNet(len(EMOTIONS), recipe.shape), recipe)
+    kept = folder / f"face-{seed}.state.pt" if folder else None
+    if kept and resume and kept.is_file():
+        state.load(torch.load(kept, weights_only=True))
+    generator = torch.Generator()
+    training = faces["train"]
+    for epoch in range(len(state.epochs), recipe.epochs):
+        started = time.monotonic()
+        torch.manual_seed(seed * 100_003 + epoch)  # so that a run that goes on is the run that never stopped
+        generator.manual_seed(seed * 100_003 + epoch)
+        state.network.train()
+        batches = torch.randperm(len(training), generator=generator).split(recipe.batch)
+        total = 0.0
+        for step, rows in enumerate(batches):
+            state.set_rate((epoch + step / len(batches)) / recipe.epochs)
+            seen = augment(training.images[rows], recipe.augmentation, generator)
+            total += state.step(seen, training.votes[rows]) * len(rows) / len(training)
+        if not math.isfinite(total):
+            raise DataError("the training loss is no longer a number: lower the learning rate")
+        state.judge(epoch, total, faces["valid"], time.monotonic() - started)
+        if kept:
+            _save(kept, state.dump())
+        if progress:
+            progress(epoch, total, state.epochs[-1]["valid"]["accuracy"])
+    state.network.load_state_dict(state.best)
+    return FaceRun(state.network.eval(), _record(state, faces, recipe, seed))
+
+
+class _State:
+    """What changes while a run goes on: weights, their average, the optimiser and the record so far."""
+
+    def __init__(self, network: DenseNet, recipe: FaceRecipe) -> None:
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe = recipe
+        decay: list[Tensor] = []
+        plain: list[Tensor] = []
+        for parameter in network.parameters():
+            (decay if parameter.ndim > 1 else plain).append(parameter)
+        groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+        self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        self.best = {key: value.clone() for key, value in self.average.items()}
+        self.best_score = -1.0
+        self.steps = 0
+        self.epochs: list[dict[str, Any]] = []
+
+    def set_rate(self, done: float) -> None:
+        """Warms up, then falls to zero along a cosine; `done` is the share of the run."""
+        warmup = self.recipe.warmup
+        share = done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.learning_rate * max(share, 1e-3)
+
+    def step(self, grey: Tensor, votes: Tensor) -> float:
+        """Takes one step and gives its loss."""
+        seen = normalise(grey).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.network(seen)
+        loss = functional.cross_entropy(logits.float(), votes)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.steps += 1
+        decay = min(self.recipe.average, self.steps / (self.steps + 10))  # early on, forget the random start quickly
+        for key, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[key].lerp_(value, 1 - decay)
+            else:
+                self.average[key].copy_(value)
+        return loss.item()
+
+    def judge(self, epoch: int, loss: float, valid: Faces, took_s: float) -> None:
+        """Scores the averaged weights on validation and keeps them if they are the best so far."""
+        own = {key: value.clone() for key, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average)
+        logits = logits_of(self.network, valid.images)
+        self.network.load_state_dict(own)
+        found = scores(logits.softmax(-1), valid.votes.argmax(1), EMOTIONS)
+        brief = {key: round(found[key], 3) for key in ("accuracy", "macro_f1")}
+        brief["loss"] = round(functional.cross_entropy(logits, valid.votes).item(), 4)
+        self.epochs.append({"epoch": epoch, "loss": round(loss, 4), "took_s": round(took_s), "valid": brief})
+        if found["accuracy"] > self.best_score:
+            self.best_score = found["accuracy"]
+            self.best = {key: value.clone() for key, value in self.average.items()}
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "recipe": json.dumps(asdict(self.recipe)),
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "best": self.best,
+            "best_score": self.best_score,
+            "steps": self.steps,
+            "epochs": self.epochs,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        if saved["recipe"] != json.dumps(asdict(self.recipe)):
+            raise DataError("the folder holds an unfinished run of another recipe: give another folder or remove it")
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.average, self.best, self.best_score = saved["average"], saved["best"], saved["best_score"]
+        self.steps, self.epochs = saved["steps"], saved["epochs"]
+
+
+@torch.inference_mode()
+def logits_of(network: DenseNet, images: Tensor, batch: int = 256) -> Tensor:
+    """Gives float32 logits [N, 8] of faces uint8 [N, 1, 48, 48], in full precision, as the live encoder computes."""
+    network.eval()
+    return torch.cat([network(normalise(part)) for part in images.split(batch)])
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _record(state: _State, faces: dict[str, Faces], recipe: FaceRecipe, seed: int) -> dict[str, Any]:
+    judged: dict[str, Any] = {}
+    temperature = 1.0
+    for split in ("valid", "test"):
+        logits = logits_of(state.network, faces[split].images)
+        labels = faces[split].votes.argmax(1)
+        if split == "valid":
+            temperature = fit_temperature(logits, labels)
+        judged[split] = scores((logits / temperature).softmax(-1), labels, EMOTIONS)
+        judged[split]["confusion"] = confusion(logits.argmax(-1), labels, len(EMOTIONS)).tolist()
+    return {
+        "format": records.FORMAT,
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "data": "ferplus",
+        "faces": {split: len(part) for split, part in faces.items()},
+        "labels": list(EMOTIONS),
+        "protocol": "clean",
+        "seed": seed,
+        "revision": records.git_revision(),
+        "parameters": sum(parameter.numel() for parameter in state.network.parameters()),
+        "temperature": temperature,
+        "took_s": sum(epoch["took_s"] for epoch in state.epochs),
+        **judged,
+        "epochs": state.epochs,
+    }
