@@ -16,6 +16,7 @@ import numpy as np
 
 from mer_agent.errors import MediaError
 from mer_agent.streams.media import Damage, audio_stream, decoded, opened, stamp_ns, zero_ns
+from mer_agent.streams.resampler import Resampler
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def audio_chunks(
         stream = audio_stream(container)
         if stream is None:
             raise MediaError(f"{path}: holds no sound")
-        chunker = _Chunker(source)
+        chunker = Chunker(source)
         mono = _Mono(damage)
         shift_ns = start_ns - zero_ns(container)
         seen_packets = 0
@@ -97,38 +98,30 @@ class _Mono:
         setup = (frame.format.name, frame.layout.name, frame.sample_rate)
         ready = [np.zeros(0, np.float32)]
         if setup != self._setup:
-            if self._setup is not None:
-                ready.append(self._drain())
+            ready.append(self._drain())
             self._setup = setup
             self._to_float = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
-            self._to_16k = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+            self._to_16k = Resampler(frame.sample_rate)
         self._fed += Fraction(frame.samples, frame.sample_rate)
         self.fed_ns = int(self._fed * NS_PER_S)
         frame.pts = None  # the resampler must count samples, not fill or squeeze by stamps
-        for plane in self._to_float.resample(frame):
-            channels = plane.to_ndarray()  # float32 [channel, n]
-            finite = np.isfinite(channels)
-            if not finite.all():  # here, before a filter smears them over their neighbours
-                self._damage.not_finite += int(channels.size - finite.sum())
-                channels = np.where(finite, channels, np.float32(0))
-            mean = np.ascontiguousarray(channels.mean(axis=0, dtype=np.float32, keepdims=True))
-            averaged = av.AudioFrame.from_ndarray(mean, format="flt", layout="mono")
-            averaged.sample_rate = plane.sample_rate
-            ready += [_flat(out) for out in self._to_16k.resample(averaged)]
-        return np.concatenate(ready).clip(-1.0, 1.0)
+        ready += [self._to_16k.push(plane.to_ndarray()) for plane in self._to_float.resample(frame)]
+        return np.concatenate(ready)
 
     def finish(self) -> NDArray[np.float32]:
         """Gives what the resampler still holds, and starts afresh."""
-        rest = self._drain() if self._setup is not None else np.zeros(0, np.float32)
+        rest = self._drain()
         self._setup, self._fed, self.fed_ns = None, Fraction(0), 0
         return rest
 
     def _drain(self) -> NDArray[np.float32]:
-        rest = [_flat(out) for out in self._to_16k.resample(None)]
-        return np.concatenate([np.zeros(0, np.float32), *rest]).clip(-1.0, 1.0)
+        if self._setup is None:
+            return np.zeros(0, np.float32)
+        self._damage.not_finite += self._to_16k.not_finite
+        return self._to_16k.finish()
 
 
-class _Chunker:
+class Chunker:
     """Cuts samples into chunks, each stamped with the anchor plus the samples since."""
 
     def __init__(self, source: str) -> None:
@@ -163,12 +156,6 @@ class _Chunker:
             self._sequence += 1
             self.broken = False
             yield chunk
-
-
-def _flat(frame: Any) -> NDArray[np.float32]:
-    """The samples of a decoded frame of one channel, float32 [n]."""
-    samples: NDArray[np.float32] = frame.to_ndarray()
-    return samples.reshape(-1)
 
 
 def _is_guess(container: Any) -> bool:
