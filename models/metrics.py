@@ -53,13 +53,18 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 
     Source: Guo et al. 2017, On calibration of modern neural networks, with 15 bins.
     """
-    if len(labels) == 0:
-        return 0.0
     confidence, predicted = probabilities.max(-1)
+    return confidence_error(confidence, predicted == labels, bins)
+
+
+def confidence_error(confidence: Tensor, right: Tensor, bins: int = 15) -> float:
+    """Gives the same from the confidence [N] of each prediction and whether it was right."""
+    if len(right) == 0:
+        return 0.0
     slot = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gap = (predicted == labels).double() - confidence.double()
+    gap = right.double() - confidence.double()
     return 100 * float(
-        torch.zeros(bins, dtype=torch.double).index_add_(0, slot.cpu(), gap.cpu()).abs().sum() / len(labels)
+        torch.zeros(bins, dtype=torch.double).index_add_(0, slot.cpu(), gap.cpu()).abs().sum() / len(right)
     )
 
 

@@ -75,7 +75,7 @@ def record_of(
         "temperature": temperature,
         "took_s": round(took_s, 1),
         **judged,
-        "epochs": epochs,
+        "epochs": json.loads(json.dumps(epochs), parse_float=lambda digits: round(float(digits), 3)),
         "predictions": predictions,
     }
 
