@@ -99,13 +99,16 @@ class ContextAttention(nn.Module):
     """Lets each utterance sum up its dialogue: b_i = softmax_j(e_i W e_j), out_i = sum_j b_ij e_j.
 
     Shapes: [N, dimension] -> [N, dimension]. The emotion attention of DialogueRNN (Majumder et al. 2019); bc-LSTM + Att
-    and DialogueGCN have the same. `causal`: over j <= i alone.
+    and DialogueGCN have the same. `causal`: over j <= i alone. W begins as the identity, so that an utterance first
+    looks at what is like it, itself most: with a small random W all weights begin equal, each utterance gets its
+    dialogue's mean, and little data hardly teach it otherwise (DialogueGCN on IEMOCAP, validation: 56 instead of 64).
     """
 
     def __init__(self, dimension: int, *, causal: bool) -> None:
         super().__init__()
         self.causal = causal
         self.match = nn.Linear(dimension, dimension, bias=False)
+        nn.init.eye_(self.match.weight)
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         """Gives the attended vectors."""

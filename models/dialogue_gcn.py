@@ -82,7 +82,7 @@ class DialogueGCN(nn.Module):
     nobody could tell and for any beyond the first `speakers`. Features stand side by side, zeros where absent (the
     paper read text alone). The paper names no bases; 30 is what its published program takes. The edge
     attention here is the paper's, which is not that program's. `attention=False` leaves out the attention over the
-    dialogue, of which an utterance's own state is only a part and which little data hardly train.
+    dialogue, of which an utterance's own state is only a part.
     """
 
     def __init__(

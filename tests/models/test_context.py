@@ -55,6 +55,16 @@ def test_context_attention_is_its_formula(causal):
         start += length
 
 
+def test_at_first_the_attention_looks_at_the_utterance_itself():
+    """A random start gave every utterance the mean of its dialogue, and DialogueGCN never got far from it."""
+    torch.manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(9, 64)) * 4
+    attention = ContextAttention(64, causal=False)
+    found = attention(rows, Layout.of(torch.zeros(9, dtype=torch.int64)))
+    assert bool(((found @ rows.T).argmax(1) == torch.arange(9)).all())
+    assert torch.nn.functional.cosine_similarity(found, rows).min() > 0.99
+
+
 def test_multi_head_is_torchs():
     torch.manual_seed(0)
     ours, theirs = MultiHead(8, 2, 0.0), torch.nn.MultiheadAttention(8, 2, batch_first=True)
