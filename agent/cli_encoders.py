@@ -1,0 +1,65 @@
+"""`mer-agent encode` and `train-encoder`: features of a media file, and the encoders that this project trains."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Protocol, cast
+
+import typer
+
+from mer_agent.terminal import agent_extra, out, say
+
+
+class Trainable(StrEnum):
+    """The encoders that are trained here; `models.train_NAME` trains NAME."""
+
+    FACE = "face"
+    VOICE = "voice"
+    TEXT = "text"
+
+
+class Trainer(Protocol):
+    """What `models.train_NAME` has to have for `mer-agent train-encoder NAME`."""
+
+    def train_encoder(
+        self, data_dir: Path, folder: Path, *, resume: bool, say: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Trains to the end, writes NAME.safetensors and NAME.json into `folder` (`encoders.shipped.save`).
+
+        Args:
+            data_dir: the folder of all data sets (the setting `data.dir`).
+            folder: where the result and the state of an unfinished run are kept.
+            resume: go on from the state in `folder`, if there is one.
+            say: takes a line of progress.
+
+        Returns:
+            The figures of the card, name -> number in percent or a mapping of those.
+        """
+        ...
+
+
+def train_encoder(
+    context: typer.Context,
+    name: Annotated[Trainable, typer.Argument(help="Which encoder.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Data sets (default: data.dir).")] = None,
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Where state, weights and card are kept.")] = Path(
+        "runs/encoders"
+    ),
+) -> None:
+    """Train one of the project's own encoders; `--resume` goes on with a run that was stopped."""
+    settings = context.obj.settings
+    with agent_extra():
+        from mer_agent.encoders import base, weights
+    weights.set_directory(settings.weights.dir)
+    base.limit_threads(settings.encoders.threads)
+    with agent_extra("train"):
+        trainer = cast("Trainer", importlib.import_module(f"mer_agent.models.train_{name.value}"))
+    figures = trainer.train_encoder(data_dir or settings.data.dir, folder, resume=resume, say=say)
+    for key, value in figures.items():
+        if not isinstance(value, dict | list):
+            out.print(f"{key:<28} {value:.2f}" if isinstance(value, float) else f"{key:<28} {value}", markup=False)
+    out.print(f"Weights and card are in {folder}: {name.value}.safetensors, {name.value}.json", markup=False)
