@@ -37,7 +37,7 @@ class Generators(nn.Module):
         super().__init__()
         if modalities < 2:
             raise ValueError("an adversarial stage needs two modalities: there is nothing to generate from")
-        self.modalities = modalities
+        self.modalities, self.dimension = modalities, dimension
         self.project = nn.ModuleList(
             nn.ModuleList(nn.Linear(dimension, hidden) for _ in range(modalities - 1)) for _ in range(modalities)
         )
@@ -97,6 +97,7 @@ class Adversary(nn.Module):
             are averaged, which is how eq. 2-7 sum over sources.
         paired: weight of the squared distance between the vector generated for an utterance and its real one, which
             the paper doesn't have. An adversarial loss alone matches spaces, not utterances; imputing needs both.
+        generators: those of a model, which keeps them when training is over; new ones if not given.
     """
 
     def __init__(
@@ -108,13 +109,14 @@ class Adversary(nn.Module):
         form: Form = "non-saturating",
         sources: Sources = "joint",
         paired: float = 0.0,
+        generators: Generators | None = None,
     ) -> None:
         super().__init__()
         if form not in ("non-saturating", "literal") or sources not in ("joint", "each"):
             raise ValueError(f"no adversarial form {form!r} with sources {sources!r}")
         hidden = hidden or dimension
         self.form, self.sources, self.paired = form, sources, paired
-        self.generators = Generators(modalities, dimension, hidden)
+        self.generators = generators or Generators(modalities, dimension, hidden)
         self.discriminators = nn.ModuleList(
             nn.Sequential(nn.Linear(dimension, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
             for _ in range(modalities)

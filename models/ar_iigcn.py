@@ -10,18 +10,20 @@ This is the whole model, top to bottom. N utterances, M modalities, d dimensions
     -> classifier            [N, C]         two linear + ReLU and a decision layer, eq. 15
 
 The adversarial stage (eq. 2-7) and the contrastive losses (eq. 11-14) read `Output.spaces` and `Output.states`; they
-change what is learned, not what is computed here.
+change what is learned, not what is computed here. The stage's generators are kept in the model where it has any: with
+`impute` they give the vector of a modality that an utterance lacks, before the graphs, which the paper doesn't do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mer_agent.models.batch import Batch, FeatureSpec
+from mer_agent.models.adversarial import Generators
+from mer_agent.models.batch import Batch, FeatureSpec, presence
 from mer_agent.models.graph import SpeakerGraph, speaker_edges
 from mer_agent.models.layers import MatchingAttention, SeparateSpace, classifier
 from mer_agent.models.stream import Stream
@@ -57,6 +59,10 @@ class Shape:
     input_dropout: float = 0.2
     future: int = 0
     share: bool = True
+    generators: bool = False
+    """Whether the model has generators (of two modalities or more): the adversarial stage trains them."""
+    impute: bool = False
+    """Whether generated vectors stand in for a missing modality, in training and after; needs `generators`."""
 
 
 class ARIIGCN(nn.Module):
@@ -92,6 +98,9 @@ class ARIIGCN(nn.Module):
         self.classifier = classifier(len(self.modalities) * shape.dimension, shape.hidden, classes, shape.dropout)
         self.modal_heads = nn.ModuleList(nn.Linear(shape.dimension, classes) for _ in self.modalities)
         self.affect_head = nn.Linear(len(self.modalities) * shape.dimension, 3)
+        self.generators: Generators | None = None
+        if shape.generators and len(self.modalities) > 1:
+            self.generators = Generators(len(self.modalities), shape.dimension, shape.dimension)
         self.temperature = nn.Buffer(torch.ones(()))
         """Divides the logits so that confidences are honest; fitted on the validation split after training."""
 
@@ -99,13 +108,20 @@ class ARIIGCN(nn.Module):
         """Gives the logits of every utterance of the batch's dialogues."""
         edges = speaker_edges(batch.speakers, batch.dialogue, window=self.shape.window, future=self.shape.future)
         spaces = [space(batch.features, batch.present) for space in self.spaces]  # M x [N, d]
-        states = [graph(nodes, edges) for graph, nodes in zip(self.graphs, spaces, strict=True)]
+        nodes_of = self.complete(torch.stack(spaces, 1), batch.present).unbind(1)
+        states = [graph(nodes, edges) for graph, nodes in zip(self.graphs, nodes_of, strict=True)]
         stacked = torch.stack(states, 1)  # [N, M, d]
         modal = affect = None
         if self.training:
             affect = self.affect_head(self.fusion(stacked))
             modal = torch.stack([head(state) for head, state in zip(self.modal_heads, states, strict=True)], 1)
         return Output(self.judge(stacked), affect, torch.stack(spaces, 1), stacked, modal)
+
+    def complete(self, spaces: Tensor, present: Mapping[str, Tensor]) -> Tensor:
+        """Gives the spaces [N, M, d] as they enter the graphs: with generated vectors for what is missing, if asked."""
+        if self.generators is None or not self.shape.impute:
+            return spaces
+        return self.generators.impute(spaces, presence(present, self.specs))
 
     def stream(self) -> Stream:
         """Gives a new conversation, to be fed utterance by utterance. Put the model in `eval()` first."""

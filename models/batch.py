@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mer_agent.streams.types import Modality
+from mer_agent.streams.types import MODALITIES, Modality
 
 NO_LABEL = -1
 
@@ -82,3 +82,13 @@ class Batch:
         """Gives the same utterances with these features absent."""
         present = {key: torch.zeros_like(value) if key in feature_ids else value for key, value in self.present.items()}
         return replace(self, present=present)
+
+
+def presence(present: Mapping[str, Tensor], specs: Sequence[FeatureSpec]) -> Tensor:
+    """Gives bool [N, M]: whether an utterance has any feature of a modality, modalities as the models order them."""
+    columns = []
+    for modality in MODALITIES:
+        own = [present[spec.id] for spec in specs if spec.modality == modality]
+        if own:
+            columns.append(torch.stack(own).any(0))
+    return torch.stack(columns, 1)

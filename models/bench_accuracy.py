@@ -23,7 +23,8 @@ from mer_agent.models import records
 from mer_agent.models.corpora import load
 from mer_agent.models.datasets import Corpus
 from mer_agent.models.plans import Plan
-from mer_agent.models.train import Recipe, train
+from mer_agent.models.recipe import Recipe
+from mer_agent.models.train import train
 
 UNFINISHED = "unfinished"
 """Folder in that of the records where the state of runs that were stopped lies."""

@@ -17,7 +17,6 @@ The paper's formulas were lost in the only text we have of it; what stands here 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
-from mer_agent.streams.types import MODALITIES
+from mer_agent.models.batch import NO_LABEL
 
 Reading = Literal["introduction", "definition", "closing"]
 """Where the paper says which pairs IMCL draws together: see `imcl`."""
@@ -60,7 +58,7 @@ def total(emotion: Tensor, states: Tensor, labels: Tensor, present: Tensor, cont
         emotion: the classifier's loss (eq. 15), a scalar.
         states: [N, M, d], what leaves the graphs.
         labels: [N].
-        present: bool [N, M], see `presence`.
+        present: bool [N, M], see `batch.presence`.
         contrast: weights and settings.
     """
     if contrast.w1:
@@ -215,16 +213,6 @@ def class_means(affect: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Gives the mean rating of each class [C, 3]; NaN for a class that nobody rated, as are unrated rows."""
     rated = ~affect.isnan().any(1)
     return torch.stack([affect[rated & (labels == k)].mean(0) for k in range(classes)])
-
-
-def presence(batch: Batch, specs: Sequence[FeatureSpec]) -> Tensor:
-    """Gives bool [N, M]: whether an utterance has any feature of a modality, modalities as the model orders them."""
-    columns = []
-    for modality in MODALITIES:
-        own = [batch.present[spec.id] for spec in specs if spec.modality == modality]
-        if own:
-            columns.append(torch.stack(own).any(0))
-    return torch.stack(columns, 1)
 
 
 def _nodes(states: Tensor, labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:

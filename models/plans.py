@@ -13,9 +13,9 @@ from typing import Any
 
 from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.errors import InputError
+from mer_agent.models.recipe import MODALITY_OF, Recipe
 from mer_agent.models.registry import direction
 from mer_agent.models.runs import RECIPES
-from mer_agent.models.train import MODALITY_OF, Recipe
 from mer_agent.streams.types import Modality
 
 FEATURES = {

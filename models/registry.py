@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from mer_agent.errors import InputError
+from mer_agent.errors import ConfigError, InputError
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import FeatureSpec
 from mer_agent.models.bc_lstm import BcLSTM
@@ -40,6 +40,7 @@ MODELS: dict[str, Build] = {
 }
 """Model name -> how to build it of its feature specs, its number of classes and its sizes."""
 
+_GENERATIVE = ("ar-iigcn",)
 _ALWAYS_CAUSAL = ("gru",)
 BOTH_WAYS = 10
 """How many later utterances a graph looks at when it may."""
@@ -58,3 +59,14 @@ def direction(model: str, *, bidirectional: bool) -> dict[str, Any]:
     if model == "ar-iigcn":
         return {"future": BOTH_WAYS if bidirectional else 0}
     return {"causal": not bidirectional}
+
+
+def with_generators(model: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """Gives the sizes with which a model has the generators that an adversarial stage trains.
+
+    Raises:
+        ConfigError: it can't have any.
+    """
+    if model not in _GENERATIVE:
+        raise ConfigError(f"{model} has no generators for an adversarial stage: w3 must be 0")
+    return {**shape, "generators": True}

@@ -15,8 +15,9 @@ from mer_agent.models.checkpoint import save
 from mer_agent.models.corpora import DATA, Source, load
 from mer_agent.models.datasets import Corpus
 from mer_agent.models.evaluate import judge
+from mer_agent.models.recipe import Recipe
 from mer_agent.models.registry import MODELS
-from mer_agent.models.train import Recipe, Run, train
+from mer_agent.models.train import Run, train
 
 RECIPES = {
     "ar-iigcn": Recipe(

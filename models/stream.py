@@ -137,7 +137,8 @@ class Stream:
             values[spec.id] = torch.zeros(1, spec.dimension) if value is None else value.detach().float().unsqueeze(0)
             values[spec.id] = values[spec.id].to(device)
             present[spec.id] = torch.tensor([value is not None], device=device)
-        return [space(values, present)[0] for space in self._model.spaces]
+        spaces = torch.stack([space(values, present) for space in self._model.spaces], 1)
+        return list(self._model.complete(spaces, present)[0].unbind(0))
 
     @torch.no_grad()
     def _judge(self, states: list[Tensor], number: int, features: Mapping[str, Tensor]) -> Judgement:

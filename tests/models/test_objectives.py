@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
 
-from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
-from mer_agent.models.objectives import READINGS, Contrast, class_means, iccl, imcl, presence, sccl, scl, total
+from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec, presence
+from mer_agent.models.objectives import READINGS, Contrast, class_means, iccl, imcl, sccl, scl, total
 
 NAN = float("nan")
 
@@ -301,4 +301,4 @@ def test_presence_is_by_modality_in_the_models_order():
     flags = {"audio/a@1": [True, False, False], "audio/b@1": [False, True, False], "text/t@1": [False, True, False]}
     ones = torch.zeros(3, dtype=torch.int64)
     batch = Batch({}, {key: torch.tensor(value) for key, value in flags.items()}, ones, ones, ones)
-    assert presence(batch, specs).tolist() == [[False, True], [True, True], [False, False]]
+    assert presence(batch.present, specs).tolist() == [[False, True], [True, True], [False, False]]

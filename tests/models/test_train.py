@@ -14,8 +14,10 @@ from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import Output
 from mer_agent.models.corpora import load
 from mer_agent.models.evaluate import draw_confusion, judge
+from mer_agent.models.learner import loss_of
+from mer_agent.models.recipe import Recipe, drop_features, feature_specs
 from mer_agent.models.runs import keep, summarise
-from mer_agent.models.train import Recipe, drop_features, feature_specs, loss_of, train
+from mer_agent.models.train import train
 
 TINY = Recipe(
     features=tiny_iemocap.FEATURES,
