@@ -82,6 +82,7 @@ class Aligner:
             frames=self._ring.between(segment.start_ns, segment.end_ns),
             closed_by=segment.closed_by,
             speaker_confidence=0.0,
+            source=segment.source,
         )
 
 

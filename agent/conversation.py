@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mer_agent.encoders.base import Encoder
-from mer_agent.streams.speakers import SpeakerTracker
+from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Turn, Utterance
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class Percept:
 
 
 class Conversation:
-    """One session: `hear` what needs no words, then `judge` when the words are there."""
+    """One session: `hear` what needs no words, then `judge` when the words are there.
+
+    `seats` names the speaker of each source of sound that is one speaker's own.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Conversation:
         labels: Sequence[str],
         label_set: str,
         model: str,
+        seats: Mapping[str, int] | None = None,
     ) -> None:
         self._stream = stream
         self._encoders = tuple(encoders)
@@ -69,6 +73,7 @@ class Conversation:
         self._labels = tuple(labels)
         self._label_set = label_set
         self._model = model
+        self._seats = dict(seats or {})
         self._past: deque[Turn] = deque(maxlen=PAST_TURNS)
 
     @property
@@ -88,7 +93,7 @@ class Conversation:
         """
         timings_ms = dict(heard.timings_ms)
         begun = time.perf_counter()
-        guess = self._speakers.identify(heard.features.get(SPEAKER_FEATURE), utterance.duration_s)
+        guess = self._who(utterance, heard)
         timings_ms["speaker"] = _since_ms(begun)
         utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
         read = self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality == "text"])
@@ -124,6 +129,12 @@ class Conversation:
             timings_ms=timings_ms,
             degraded=f"failed: {', '.join(failed)}" if failed else None,
         )
+
+    def _who(self, utterance: Utterance, heard: Percept) -> SpeakerGuess:
+        """Whose microphone it is, where everybody has one; else whose voice it is."""
+        if utterance.source in self._seats:
+            return SpeakerGuess(self._seats[utterance.source], 1.0)
+        return self._speakers.identify(heard.features.get(SPEAKER_FEATURE), utterance.duration_s)
 
     def _encode(self, utterance: Utterance, encoders: Sequence[Encoder]) -> Percept:
         features, timings_ms, failed = {}, {}, []

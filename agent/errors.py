@@ -3,6 +3,7 @@
     MerError                      anything the agent itself reports; the command line prints it as one line
     ├── InputError                the user can mend it: exit code 2
     │   ├── ConfigError           an unknown key, a value out of range
+    │   ├── DeviceError           a microphone or camera that is unknown or can't be opened
     │   ├── MediaError            a file that is missing, not media, or without sound
     │   ├── WeightsError          weights that are absent, of the wrong hash or unknown
     │   ├── CheckpointError       a checkpoint that is broken or expects other features
@@ -31,6 +32,10 @@ class InputError(MerError):
 
 class ConfigError(InputError):
     """A setting is unknown or has a value that it can't have."""
+
+
+class DeviceError(InputError):
+    """A microphone or camera is unknown, busy, gone, or can't be opened as asked."""
 
 
 class MediaError(InputError):

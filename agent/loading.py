@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,8 @@ class Models:
     fusion: ARIIGCN
     card: Card
 
-    def conversation(self, speakers: SpeakerTracker) -> Conversation:
-        """Gives a conversation that remembers nothing yet."""
+    def conversation(self, speakers: SpeakerTracker, seats: Mapping[str, int] | None = None) -> Conversation:
+        """Gives a conversation that remembers nothing yet; `seats`: source of sound -> the one speaker it is of."""
         return Conversation(
             self.fusion.stream(),
             self.encoders,
@@ -48,6 +49,7 @@ class Models:
             labels=self.card.labels,
             label_set=self.card.label_set,
             model=self.card.name,
+            seats=seats,
         )
 
 

@@ -1,7 +1,7 @@
 """Any number of channels at any rate becomes 16 kHz mono, piece by piece, as if it had come in one piece.
 
-The resampler is FFmpeg's, for recordings and microphones alike, so that a voice sounds the same either way. Its phase is
-kept between pieces; the first sample out stands for the first one in.
+The resampler is FFmpeg's, for recordings and microphones alike, so that a voice sounds the same either way. Its phase
+is kept between pieces; the first sample out stands for the first one in.
 """
 
 from __future__ import annotations

@@ -46,13 +46,34 @@ class AudioChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Face:
+    """A face in a picture, cut out and upright (`streams.faces`)."""
+
+    track: int
+    """The same number for the same face for as long as it can be followed."""
+    crop: NDArray[np.uint8]
+    """Grey levels [48, 48], with eyes and mouth where the training faces have them."""
+    box: tuple[float, float, float, float]
+    """Left, top, width and height, as shares of the picture's."""
+    quality: float
+    """0 to 1: how well an expression can be read, of size, sharpness and pose."""
+    mouth_motion: float | None = None
+    """How much more the mouth changed than the rest of the face since the track was last seen; None at first."""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One picture: `image` uint8 [height, width, 3] in RGB, taken at `captured_ns`."""
+    """One picture: `image` uint8 [height, width, 3] in RGB, taken at `captured_ns`.
+
+    `faces` is None until somebody has looked for them. From then on the picture itself is no longer needed and may be
+    empty, [0, 0, 3].
+    """
 
     image: NDArray[np.uint8]
     captured_ns: int
     sequence: int
     source: str = "video-0"
+    faces: tuple[Face, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +135,8 @@ class Utterance:
     transcript: Transcript | None = None
     closed_by: ClosedBy = "pause"
     speaker_confidence: float = 1.0
+    source: str = "audio-0"
+    """Whose microphone or sound track it came from."""
 
     @property
     def text(self) -> str:

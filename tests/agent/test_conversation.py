@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from support.fakes import FakeEncoder, FakeStream
@@ -108,3 +108,21 @@ def test_pictures_are_wanted_only_where_an_encoder_reads_them() -> None:
     face = FakeEncoder("face/densenet@1", "visual")
     conversation = Conversation(FakeStream([[1.0, 0.0]]), [face], Alternating(), labels=LABELS, label_set="", model="")
     assert conversation.sees
+
+
+def test_whoever_has_a_microphone_of_their_own_is_known_by_it() -> None:
+    setup = Setup()
+    setup.conversation = Conversation(
+        setup.stream,
+        [setup.text, setup.voice],
+        Alternating(),
+        labels=LABELS,
+        label_set="two",
+        model="fake",
+        seats={"audio-0": 0, "audio-1": 1},
+    )
+    heard = []
+    for number, source in enumerate(("audio-1", "audio-1", "audio-0")):
+        one = replace(utterance(number), source=source)
+        heard.append(setup.conversation.judge(one, setup.conversation.hear(one)).utterance)
+    assert [(one.speaker, one.speaker_confidence) for one in heard] == [(1, 1.0), (1, 1.0), (0, 1.0)]
