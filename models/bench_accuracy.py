@@ -151,7 +151,8 @@ def run(
         record = records.read(path)
         if is_of(record, task.recipe) and record["fingerprint"] == fingerprint:
             return Done(task, record, None)
-    state = folder / UNFINISHED / task.name
+    whole = hashlib.sha256(json.dumps(asdict(task.recipe), sort_keys=True).encode()).hexdigest()[:8]
+    state = folder / UNFINISHED / f"{task.name}-{whole}"  # an unfinished run goes on with the very recipe or not at all
     tell = (lambda epoch, loss, score: progress(task, epoch, score)) if progress else None
     record = train(task.recipe, corpus, task.seed, device=device, folder=state, progress=tell).record
     records.write(path, record)
