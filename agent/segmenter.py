@@ -7,13 +7,18 @@ A frame is voiced when its probability reaches `threshold`, or `exit_threshold` 
 was least likely in its last third. A segment's sound gets up to `padding_ms` around the speech, but no sample is ever
 in two segments. Times are rounded up to whole frames of 32 ms, `longest_ms` down. No asyncio, no model and no clock in
 here: the same frames always give the same segments.
+
+While an utterance is open there is news of it: it has begun, it goes on, it pauses, it is resumed. A pause is told as
+soon as its silence fills the padding. From then on the segment's sound can't change any more unless speech goes on, so
+whatever is computed of it in advance is exactly what will be needed. Whoever knows by then that the sentence is plainly
+over says so (`over`), and the silence need only last `least_hangover_ms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -25,6 +30,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
+
+
+Stage = Literal["begun", "open", "paused", "resumed", "closed"]
+"""What became of an utterance: every one that will be closed has begun first, and keeps its `start_ns`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """News of an utterance, with all of it that was heard so far; only `closed` is its end."""
+
+    stage: Stage
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +69,44 @@ class Segmenter:
         self._padding = _frames(settings.padding_ms)
         self._least = max(1, _frames(settings.min_speech_ms))
         self._longest = settings.longest_ms // _FRAME_MS
+        self._least_hangover = max(1, _frames(settings.least_hangover_ms)) if settings.least_hangover_ms else None
+        self._every = _frames(settings.news_ms)
         self._heard: list[_Heard] = []  # frames that are in no segment yet and may still get into one
         self._first: int | None = None  # index in `_heard` of the first frame of the utterance, None in silence
         self._last = 0  # index of its last voiced frame
         self._continues = False  # the utterance goes on from one that was cut for its length
+        self._begun = self._paused = self._over = False
+        self._told = 0  # how many frames the utterance had when it was last told to be open
 
     @property
     def speaking(self) -> bool:
         """Whether an utterance is open."""
         return self._first is not None
+
+    def over(self) -> None:
+        """Says that the pause which was just told is the end of a sentence, so that less silence will do."""
+        self._over = self._paused
+
+    def news(self) -> Speech | None:
+        """What the last frame changed about the open utterance; to be asked once after each frame."""
+        if self._first is None:
+            return None
+        first, quiet = self._first, len(self._heard) - 1 - self._last
+        length = self._last - first + 1
+        stage: Stage | None = None
+        if not self._begun:
+            if self._continues or sum(frame.voiced for frame in self._heard[first:]) >= self._least:
+                self._begun, self._told, stage = True, 0, "begun"
+        elif quiet == 0 and self._paused:
+            self._paused, self._over, stage = False, False, "resumed"
+        elif quiet == max(1, self._padding):
+            self._paused, stage = True, "paused"
+        elif quiet == 0 and self._every and length - self._told >= self._every:
+            self._told, stage = length, "open"
+        if stage is None:
+            return None
+        end = min(len(self._heard), self._last + 1 + self._padding)
+        return Speech(stage, self._segment(first, self._last, end, "pause"))
 
     def push(
         self, probability: float, samples: NDArray[np.float32], start_ns: int, discontinuity: bool = False
@@ -104,7 +150,8 @@ class Segmenter:
         if self._heard[now].voiced:
             self._last = now
             return [self._cut(first)] if now - first + 1 > self._longest else []
-        return self._close(first, "pause") if now - self._last >= self._hangover else []
+        enough = self._least_hangover if self._over and self._least_hangover else self._hangover
+        return self._close(first, "pause") if now - self._last >= enough else []
 
     def _close(self, first: int, closed_by: ClosedBy) -> list[Segment]:
         """Gives the open utterance and goes back to silence; what lies behind its padding is kept for the next."""
@@ -113,7 +160,8 @@ class Segmenter:
         segments = []
         if self._continues or voiced >= self._least:
             segments.append(self._segment(first, self._last, end, closed_by))
-        self._first, self._continues = None, False
+        self._first, self._continues, self._begun = None, False, False
+        self._paused = self._over = False
         del self._heard[: max(end, len(self._heard) - self._padding)]
         return segments
 
@@ -127,7 +175,7 @@ class Segmenter:
         del self._heard[: at + 1]
         self._first = next(index for index, frame in enumerate(self._heard) if frame.voiced)
         self._last = len(self._heard) - 1
-        self._continues = True
+        self._continues, self._begun = True, False
         return segment
 
     def _segment(self, first: int, last: int, end: int, closed_by: ClosedBy) -> Segment:
@@ -159,26 +207,43 @@ class SpeechCutter:
 
     def push(self, chunk: AudioChunk) -> list[Segment]:
         """Gives the utterances that `chunk` completes."""
+        return [speech.segment for speech in self.follow(chunk) if speech.stage == "closed"]
+
+    def follow(self, chunk: AudioChunk) -> Iterator[Speech]:
+        """Gives the news that `chunk` brings, frame by frame: `over` said of a pause counts from the next frame on."""
         if chunk.source not in self._sources:
             segmenter = Segmenter(self._settings, chunk.source)
             self._sources[chunk.source] = (Reblocker(), self._new_stream(), segmenter)
         return self._hear(chunk.source, chunk)
 
+    def over(self, source: str) -> None:
+        """Says that the pause which was just told of this source is the end of a sentence."""
+        self._sources[source][2].over()
+
     def finish(self) -> list[Segment]:
         """Ends all streams; gives the utterances that were still open, in order of their ends."""
-        segments = [segment for source in self._sources for segment in self._hear(source, None)]
+        segments = [
+            speech.segment
+            for source in self._sources
+            for speech in self._hear(source, None)
+            if speech.stage == "closed"
+        ]
         return sorted(segments, key=lambda segment: (segment.end_ns, segment.source))
 
-    def _hear(self, source: str, chunk: AudioChunk | None) -> list[Segment]:
-        """Gives what `chunk` completes, or what is left when None."""
+    def _hear(self, source: str, chunk: AudioChunk | None) -> Iterator[Speech]:
+        """Gives the news in `chunk`, or in what is left when None."""
         blocks, detector, segmenter = self._sources[source]
-        segments: list[Segment] = []
         for frame in blocks.finish() if chunk is None else blocks.push(chunk):
             if frame.discontinuity:
                 detector.reset()
             probability = detector.probability(frame.samples)
-            segments += segmenter.push(probability, frame.samples, frame.start_ns, frame.discontinuity)
-        return segments + segmenter.finish() if chunk is None else segments
+            for segment in segmenter.push(probability, frame.samples, frame.start_ns, frame.discontinuity):
+                yield Speech("closed", segment)
+            if news := segmenter.news():
+                yield news
+        if chunk is None:
+            for segment in segmenter.finish():
+                yield Speech("closed", segment)
 
 
 def _frames(ms: int) -> int:

@@ -34,8 +34,29 @@ class AgentSettings(Section):
 
     name: TopicSegment = Field(default="agent", description="name of this agent in every topic")
     session: str = Field(
-        default="", pattern=r"^[a-z0-9_-]{0,64}$", description="session id in topics; empty: made from the file's name"
+        default="",
+        pattern=r"^[a-z0-9_-]{0,64}$",
+        description="session id in topics; empty: made from the file's name or the time",
     )
+
+
+class MicrophoneSettings(Section):
+    """What is heard live."""
+
+    device: str = Field(
+        default="",
+        description="default, an index, a name or part of one; several with ; between, each with its speaker: ann=0;bob=1",
+    )
+    rate_hz: int = Field(default=0, ge=0, le=384_000, description="sample rate to ask for; 0: the device's own")
+
+
+class CameraSettings(Section):
+    """What is seen, live and in recordings."""
+
+    device: str = Field(default="", description="default, an index, a name or part of one, a file, or a stream's URL")
+    rate_hz: float = Field(default=5.0, gt=0, le=60, description="pictures looked at in a second, at most")
+    width: int = Field(default=640, ge=64, le=8192, description="width to ask a camera for, in pixels")
+    height: int = Field(default=480, ge=64, le=8192, description="height to ask a camera for, in pixels")
 
 
 class MqttSettings(Section):
@@ -63,25 +84,49 @@ class SegmenterSettings(Section):
     exit_threshold: float = Field(default=0.35, gt=0, lt=1, description="speech probability under which it may end")
     onset_ms: int = Field(default=64, ge=0, le=1000, description="speech must last this long to count as begun")
     hangover_ms: int = Field(default=320, ge=0, le=5000, description="silence must last this long to end an utterance")
+    least_hangover_ms: int = Field(
+        default=0, ge=0, le=5000, description="silence that ends a sentence which is plainly over; 0: none is"
+    )
     min_speech_ms: int = Field(default=128, ge=0, le=1000, description="shorter speech is taken for a click or a cough")
     longest_ms: int = Field(default=12_000, ge=1000, le=25_000, description="longer speech is cut where it is quietest")
     padding_ms: int = Field(default=160, ge=0, le=1000, description="sound kept before and after the speech")
+    news_ms: int = Field(default=500, ge=0, le=5000, description="speech between two partial predictions; 0: none")
 
     @model_validator(mode="after")
     def _hysteresis(self) -> Self:
         if self.exit_threshold > self.threshold:
             raise ValueError("exit_threshold must not be above threshold")
+        if self.least_hangover_ms > self.hangover_ms:
+            raise ValueError("least_hangover_ms must not be above hangover_ms")
         return self
 
 
 class TranscriberSettings(Section):
     """How speech becomes words."""
 
+    engine: str = Field(default="faster-whisper", description="faster-whisper, text, or one that a package brings")
+    ahead: bool = Field(default=True, description="begin at the first short pause; thrown away if speech goes on")
+    patience_s: float = Field(default=5.0, gt=0, description="live, later words make a revision of the prediction")
+    file: Path | None = Field(default=None, description="engine text: JSON lines with the words; empty: over MQTT")
     weights: str = Field(default="whisper-base", description="weights of the recogniser: whisper-base, whisper-tiny.en")
     language: str = Field(default="en", description="language code; empty: recognised for each utterance")
     beam_size: int = Field(default=1, ge=1, le=10, description="hypotheses kept while decoding")
     compute_type: str = Field(default="int8", description="arithmetic: int8, int8_float16, float16, float32")
     threads: int = Field(default=2, ge=1, description="CPU threads of the recogniser")
+
+
+class PartialSettings(Section):
+    """What is said of an utterance while it is spoken."""
+
+    when: Literal["live", "always", "never"] = Field(
+        default="live", description="live: at real speed, not in a replay at full speed"
+    )
+    threshold: float = Field(
+        default=0.1, ge=0, le=1, description="share of the distribution that must have moved to publish it again"
+    )
+    words_ms: int = Field(default=1000, ge=0, le=20_000, description="speech between two looks for words; 0: none")
+    weights: str = Field(default="", description="weights for partial words, such as whisper-tiny.en; empty: the same")
+    load: float = Field(default=0.35, gt=0, le=1, description="share of the time that partial words may take at most")
 
 
 class SpeakerSettings(Section):
@@ -123,9 +168,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     agent: AgentSettings = AgentSettings()
+    microphone: MicrophoneSettings = MicrophoneSettings()
+    camera: CameraSettings = CameraSettings()
     mqtt: MqttSettings = MqttSettings()
     segmenter: SegmenterSettings = SegmenterSettings()
     transcriber: TranscriberSettings = TranscriberSettings()
+    partial: PartialSettings = PartialSettings()
     speakers: SpeakerSettings = SpeakerSettings()
     encoders: EncoderSettings = EncoderSettings()
     model: ModelSettings = ModelSettings()
