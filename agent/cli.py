@@ -219,11 +219,14 @@ def listen(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="The whole contract, as an AsyncAPI document.")] = False,
+) -> None:
     """Print the JSON Schema of every message."""
-    from mer_agent.schema import json_schemas
+    from mer_agent.asyncapi import document, json_schemas
 
-    out.print(json.dumps(json_schemas(), indent=2), markup=False)
+    # Past rich, which would break lines at the terminal's width.
+    out.file.write(json.dumps(document() if asyncapi else json_schemas(), indent=2) + "\n")
 
 
 def main() -> None:

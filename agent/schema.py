@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from mer_agent.config.settings import Probability, TopicSegment
 from mer_agent.errors import ConfigError
+from mer_agent.streams.clock import wall_time
 from mer_agent.streams.types import Prediction
 
 SCHEMA: Literal["mer/v1"] = "mer/v1"
@@ -29,7 +29,7 @@ Milliseconds = Annotated[float, Field(ge=0)]
 SignedUnit = Annotated[float, Field(ge=-1, le=1)]
 
 
-class Message(BaseModel):
+class Wire(BaseModel):
     """What all messages have in common: they are frozen, hold finite numbers only and name their schema."""
 
     model_config = ConfigDict(
@@ -42,7 +42,6 @@ class Message(BaseModel):
 
     # Called `schema` on the wire; pydantic has a method of that name.
     schema_version: Literal["mer/v1"] = Field(default=SCHEMA, alias="schema", description="version of this format")
-    agent: TopicSegment = Field(description="name of the agent, as in the topic")
 
     def to_json(self) -> str:
         """The payload: one line of JSON. A text that isn't published is absent, everything else is always there."""
@@ -53,6 +52,12 @@ class Message(BaseModel):
     def from_json(cls, payload: str | bytes) -> Self:
         """Reads a payload; whatever is wrong with it is pydantic's ValidationError, a kind of ValueError."""
         return cls.model_validate_json(payload)
+
+
+class Message(Wire):
+    """What an agent says."""
+
+    agent: TopicSegment = Field(description="name of the agent, as in the topic")
 
 
 class EmotionMessage(Message):
@@ -133,6 +138,31 @@ class Topics:
         """Where the retained `StatusMessage` is."""
         return f"{self.prefix}/{self.agent}/status"
 
+    @property
+    def capabilities(self) -> str:
+        """Where the retained `CapabilitiesMessage` is."""
+        return f"{self.prefix}/{self.agent}/capabilities"
+
+    @property
+    def news(self) -> str:
+        """Where `SessionMessage`s go."""
+        return f"{self.prefix}/{self.agent}/{self.session}/session"
+
+    @property
+    def turn(self) -> str:
+        """Where the agent reads `TurnMessage`s."""
+        return f"{self.prefix}/{self.agent}/{self.session}/turn"
+
+    @property
+    def command(self) -> str:
+        """Where the agent reads `CommandMessage`s."""
+        return f"{self.prefix}/{self.agent}/{self.session}/command"
+
+    def answer(self, asker: str = "") -> str:
+        """Where `AnswerMessage`s go; `asker` gives one asker a topic of its own."""
+        topic = f"{self.prefix}/{self.agent}/{self.session}/answer"
+        return f"{topic}/{_checked(asker)}" if asker else topic
+
     def emotion(self, speaker: str = "+", kind: Kind = "final") -> str:
         """Where a speaker's `EmotionMessage`s are; a revision goes where the final one went."""
         last = "partial" if kind == "partial" else "final"
@@ -158,6 +188,7 @@ def to_message(
     seq: int,
     session_started: datetime,
     delay_ms: float | None = None,
+    speaker: str | None = None,
     speaker_name: str | None = None,
 ) -> EmotionMessage:
     """Puts a prediction into the form in which it travels, words included (`without_text` takes them out).
@@ -170,6 +201,7 @@ def to_message(
         session_started: wall time at capture time 0; the only place at which the two clocks meet.
         delay_ms: end of speech to now; None where the clock isn't real, as in a replay at full speed. Without it
             the timing `delay` of the prediction is used, if it has one.
+        speaker: who spoke, as topics say it; None: after the speaker's number.
         speaker_name: name to show.
     """
     utterance = prediction.utterance
@@ -183,11 +215,11 @@ def to_message(
         session=session,
         utterance=utterance.id,
         revision=prediction.revision,
-        speaker=speaker_id(utterance.speaker),
+        speaker=speaker or speaker_id(utterance.speaker),
         speaker_name=speaker_name,
         speaker_confidence=utterance.speaker_confidence,
-        started_at=_wall_time(session_started, utterance.start_ns),
-        ended_at=_wall_time(session_started, utterance.end_ns),
+        started_at=wall_time(session_started, utterance.start_ns),
+        ended_at=wall_time(session_started, utterance.end_ns),
         start_ns=utterance.start_ns,
         end_ns=utterance.end_ns,
         text=utterance.text or None,
@@ -206,22 +238,7 @@ def to_message(
     )
 
 
-def json_schemas() -> Mapping[str, dict[str, Any]]:
-    """JSON Schema (2020-12) of each message: `emotion` and `status`."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, model in (("emotion", EmotionMessage), ("status", StatusMessage)):
-        schema = model.model_json_schema(by_alias=True)
-        # The version must be there even though a default exists for those who build messages in Python.
-        required = ["schema", *schema.get("required", ())]
-        found[name] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "required": required}
-    return found
-
-
 def _checked(segment: str) -> str:
     if segment != "+" and not re.fullmatch(r"[a-z0-9_-]{1,64}", segment):
         raise ConfigError(f"{segment!r} can't stand in a topic; use 1 to 64 of a-z, 0-9, _ and -")
     return segment
-
-
-def _wall_time(session_started: datetime, at_ns: int) -> datetime:
-    return session_started.astimezone(UTC) + timedelta(microseconds=at_ns // 1000)

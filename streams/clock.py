@@ -88,6 +88,24 @@ class VirtualClock:
         await waker
 
 
-def wall_time(clock: SessionClock, ns: int) -> datetime:
-    """The date and time (UTC, to the microsecond) of session time `ns`, for readers outside the agent."""
-    return clock.started_at + timedelta(microseconds=ns // 1000)
+def wall_time(started_at: datetime, ns: int) -> datetime:
+    """The date and time (UTC, to the microsecond) of session time `ns`, for readers outside the agent.
+
+    Args:
+        started_at: wall time at session time 0; here and in `session_ns` alone the two clocks meet.
+        ns: session time.
+    """
+    return started_at.astimezone(UTC) + timedelta(microseconds=ns // 1000)
+
+
+def session_ns(clock: SessionClock, at: datetime, sent_at: datetime | None = None) -> int:
+    """The session time of a date and time that somebody outside the agent gave.
+
+    Args:
+        clock: of the session.
+        at: the moment that is wanted.
+        sent_at: when the sender said so, on the same clock. With it only the difference counts, so that a clock which
+            is wrong, or has jumped since the session began, does no harm.
+    """
+    ago = (sent_at or wall_time(clock.started_at, clock.now_ns())) - at
+    return clock.now_ns() - ago // timedelta(microseconds=1) * 1000

@@ -103,7 +103,8 @@ def test_config_as_toml_is_a_file_that_config_reads(run: Run, tmp_path: Path) ->
 
 
 def test_schema_is_json_schema(run: Run) -> None:
-    assert set(json.loads(run("schema").out)) == {"emotion", "status"}
+    assert {"emotion", "status", "turn", "command"} <= set(json.loads(run("schema").out))
+    assert json.loads(run("schema", "--asyncapi").out)["asyncapi"].startswith("3.")
 
 
 def test_an_unknown_setting_names_the_nearest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ async def test_the_real_clock_returns_at_once_for_the_past_but_lets_others_run()
 def test_the_wall_clock_is_read_once() -> None:
     clock = RealClock()
     assert abs(datetime.now(UTC) - clock.started_at) < timedelta(seconds=5)
-    assert wall_time(clock, 1_500_000_000) - clock.started_at == timedelta(seconds=1.5)
+    assert wall_time(clock.started_at, 1_500_000_000) - clock.started_at == timedelta(seconds=1.5)
 
 
 async def test_virtual_time_moves_only_when_told_and_never_back() -> None:
