@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
-from mer_agent.errors import MerError, MissingExtraError
+from mer_agent.errors import InputError, MerError, MissingExtraError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -55,3 +56,18 @@ def agent_extra(extra: str = "agent") -> Iterator[None]:
         if (error.name or "").startswith("mer_agent"):
             raise  # one of our own modules: a bug, not a missing extra
         raise MissingExtraError(f"{error.name} is not installed; run: pip install 'mer-agent[{extra}]'") from error
+
+
+def spare(recording: Path, output: Path) -> None:
+    """Makes sure that the output doesn't take the place of what is to be read.
+
+    Raises:
+        MediaError: the recording can't be read, so nothing may be written.
+        InputError: the output is the recording, or a part of it.
+    """
+    from mer_agent.streams.replay import open_media
+
+    tracks = open_media(recording)
+    parts = {track.file.path.resolve() for track in (*tracks.audio, *tracks.video)}
+    if output.resolve() in parts:
+        raise InputError(f"--output {output}: that is the recording itself; choose another file")
