@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mer_agent import __version__, cli_encoders, cli_research, cli_weights
+from mer_agent import __version__, cli_bench, cli_encoders, cli_research, cli_weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
 from mer_agent.terminal import INTERRUPTED, agent_extra, out, report, say
@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_weights.app, name="weights")
-app.add_typer(cli_research.bench, name="bench")
+app.add_typer(cli_bench.bench, name="bench")
 app.command()(cli_research.train)
 app.command()(cli_research.evaluate)
 app.command()(cli_encoders.train_encoder)

@@ -7,7 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mer_agent.errors import MissingExtraError
+from mer_agent.models.ar_iigcn import ARIIGCN
+from mer_agent.models.batch import Batch
 from mer_agent.models.figures import confusion, summary
 from mer_agent.models.report import Measured
 
@@ -41,6 +46,14 @@ def draw(measured: Sequence[Measured], docs: Path) -> dict[str, str]:
             _save(docs, f"{each.name}-confusion", partial(_confusion, ours), height=4.2, width=4.8)
             drawn[f"{each.name}-confusion"] = f"{FOLDER}/{each.name}-confusion.svg"
     return drawn
+
+
+@torch.no_grad()
+def learned(model: ARIIGCN, batch: Batch) -> Tensor:
+    """Gives what the classifier reads of each utterance: the fused states [N, M * d]."""
+    states = model.eval()(batch).states
+    fused: Tensor = model.fusion(states)
+    return fused
 
 
 def space(rows: Any, labels: Sequence[int], names: Sequence[str], docs: Path, name: str) -> str:

@@ -16,7 +16,7 @@ from mer_agent.errors import InputError
 from mer_agent.models.recipe import MODALITY_OF, Recipe
 from mer_agent.models.registry import direction
 from mer_agent.models.runs import RECIPES
-from mer_agent.streams.types import Modality
+from mer_agent.streams.types import MODALITIES, Modality
 
 FEATURES = {
     "iemocap": ("text/mpnet-layers@1", "audio/ge2e@1", "audio/prosody@1"),
@@ -287,6 +287,18 @@ def quick() -> Plan:
     """Gives a plan that finishes in minutes: every model once, a few epochs. It shows that all run, and no more."""
     rows = tuple(replace(row, changes={**row.changes, "epochs": 3}) for row in _peers("iemocap"))
     return Plan("Quick: three epochs, one seed", rows, seeds=1)
+
+
+def subset(told: str) -> tuple[Modality, ...]:
+    """Gives the modalities that `text+audio` names, none (which means everything) for `all`.
+
+    Raises:
+        InputError: one is unknown.
+    """
+    named = () if told == "all" else tuple(told.split("+"))
+    if not set(named) <= set(MODALITIES):
+        raise InputError(f"--modalities {told}: join some of {', '.join(MODALITIES)} by +, or say all")
+    return tuple(modality for modality in MODALITIES if modality in named)
 
 
 def crossed(

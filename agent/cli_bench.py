@@ -1,0 +1,190 @@
+"""`mer-agent bench`: how fast it is, how good, and the report of what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mer_agent.cli_research import FIRST_TIME, DataDir, JsonFile, find_weights, write_json
+from mer_agent.errors import InputError
+from mer_agent.terminal import agent_extra, out, say
+
+if TYPE_CHECKING:
+    from mer_agent.models.bench_accuracy import Task
+    from mer_agent.models.plans import Plan
+
+bench = typer.Typer(
+    no_args_is_help=True, help="Measure speed (the JSON has a headline `ratio`, lower is better) and accuracy."
+)
+
+RECORDS = Path("docs/results/records")
+
+Records = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the records of all runs lie.")]
+
+
+@bench.command()
+def throughput(
+    context: typer.Context,
+    media: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Recording (default: the sample conversation).")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes to measure; the median counts.")] = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """Real-time factor (the ratio), cold start, peak memory and the share of each stage."""
+    with agent_extra():
+        from mer_agent.bench import throughput as measure
+        from mer_agent.demo import sample_conversation
+    find_weights(context)
+    figures = measure(context.obj.settings, media or sample_conversation(), runs)
+    out.print(f"real-time factor {figures['ratio']:.2f} (seconds of work for each second of sound, {figures['words']})")
+    out.print(f"cold start to ready {figures['cold_start_s']:.1f} s, peak memory {figures['peak_memory_mb']:.0f} MB")
+    for stage, share in sorted(figures["stage_share"].items(), key=lambda item: -item[1]):
+        out.print(f"{share:6.1%}  {stage}")
+    write_json(figures, json_file)
+
+
+@bench.command()
+def graph(
+    context: typer.Context,
+    checkpoint: Annotated[str | None, typer.Argument(help="A shipped name or a .safetensors file.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Cost of graph and fusion at utterance 10, 1,000 and 100,000 of one session; the ratio is last to first."""
+    with agent_extra():
+        from mer_agent.models import checkpoint as checkpoints
+        from mer_agent.models.bench_graph import bench as measure
+    model, _ = checkpoints.load(checkpoint or context.obj.settings.model.checkpoint)
+    say("Walking 100,000 utterances; this takes a few minutes ...")
+    figures = measure(model)
+    for length, median_us in figures["median_us"].items():
+        out.print(f"utterance {int(length):>7,}: {median_us:8.1f} µs")
+    out.print(f"ratio {figures['ratio']:.2f}")
+    write_json(figures, json_file)
+
+
+@bench.command()
+def accuracy(
+    context: typer.Context,
+    plans: Annotated[list[str] | None, typer.Argument(metavar="[PLAN]...", help="Tables; --list names them.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Every model once, three epochs: does all run?")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Name the plans and their rows, and train nothing.")] = False,
+    model: Annotated[list[str] | None, typer.Option(help="Instead of plans: these models ...")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="... on these data sets ...")] = None,
+    modalities: Annotated[
+        list[str] | None, typer.Option(metavar="M+M", help="... with these modalities (text+audio), or all ...")
+    ] = None,
+    ways: Annotated[str, typer.Option(metavar="causal|both|each", help="... looking back only, both ways, each.")] = (
+        "causal"
+    ),
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row (default: the plan's own).")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Train again what has a record.")] = False,
+    data_dir: DataDir = None,
+    folder: Records = RECORDS,
+    device: Annotated[str, typer.Option(help="Torch device to train on.")] = "cpu",
+) -> None:
+    """Train what plans name; what has a record is skipped, what was stopped goes on. `bench report` shows the rest."""
+    with agent_extra("train"):
+        from mer_agent.models import bench_accuracy
+        from mer_agent.models import plans as known
+    if model or data or modalities:
+        sides = {"causal": (False,), "both": (True,), "each": (False, True)}
+        if ways not in sides:
+            raise InputError(f"--ways {ways}: it is one of {', '.join(sides)}")
+        subsets = tuple(known.subset(each) for each in modalities or ["all"])
+        chosen = [known.crossed(tuple(model or ["ar-iigcn"]), tuple(data or ["iemocap"]), subsets, sides[ways])]
+    elif quick:
+        chosen, folder = [known.quick()], Path("runs/quick") if folder == RECORDS else folder
+    else:
+        unknown = [name for name in plans or () if name not in known.PLANS]
+        if unknown:
+            raise InputError(f"no plan is called {unknown[0]!r}: there are {', '.join(known.PLANS)}")
+        chosen = [known.PLANS[name] for name in plans or known.PLANS]
+    if show:
+        _list(chosen)
+        return
+    find_weights(context)
+    wanted = bench_accuracy.tasks(chosen, seeds)
+    say(f"{len(wanted)} runs, {jobs} at a time. {FIRST_TIME}")
+
+    def progress(task: Task, epoch: int, score: float) -> None:
+        if (epoch + 1) % 5 == 0 or epoch + 1 == task.recipe.epochs:
+            say(f"  {task.name}  epoch {epoch + 1}/{task.recipe.epochs}  validation {score:.2f}")
+
+    trained, spent_s = 0, 0.0
+    found = bench_accuracy.bench(
+        wanted,
+        data_dir or context.obj.settings.data.dir,
+        folder,
+        jobs=jobs,
+        again=again,
+        device=device,
+        progress=progress if jobs == 1 else None,
+    )
+    for done, one in enumerate(found, 1):
+        took = "had a record"
+        if one.took_s is not None:
+            trained, spent_s, took = trained + 1, spent_s + one.took_s, f"{one.took_s:.0f} s"
+        left = f", about {(len(wanted) - done) * spent_s / trained / jobs / 60:.0f} min left" if trained else ""
+        score = one.record["valid"]["weighted_f1"]
+        out.print(f"{done}/{len(wanted)} {one.task.name}  validation {score:.2f}  ({took}{left})")
+    out.print(f"Records are in {folder}; mer-agent bench report --folder {folder} shows them, the test split too")
+
+
+@bench.command()
+def report(
+    folder: Records = RECORDS,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Page to rewrite between its marks; none: print the tables.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what all records say, or rewrite docs/results.md and its pictures with it."""
+    with agent_extra("train"):
+        from mer_agent.models import bench_accuracy, pictures
+        from mer_agent.models import report as reports
+    measured = reports.gather(bench_accuracy.read_all(folder))
+    if json_file is not None:
+        write_json({"figures": reports.figures(measured)}, json_file)
+    if page is None:
+        out.print(reports.markdown(measured, {}), markup=False)
+        return
+    reports.rewrite(page, reports.markdown(measured, pictures.draw(measured, page.parent)))
+    out.print(f"Wrote {page} and the pictures in {page.parent / pictures.FOLDER}")
+
+
+@bench.command()
+def space(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(help="A shipped name or a .safetensors file.")] = "iemocap6",
+    data: Annotated[str, typer.Option(metavar="NAME", help="Data set whose test split is drawn.")] = "iemocap",
+    data_dir: DataDir = None,
+    docs: Annotated[Path, typer.Option(metavar="DIR", help="The picture goes into images/results in it.")] = Path(
+        "docs"
+    ),
+) -> None:
+    """Draw the learned space of a checkpoint: where t-SNE puts the fused vectors of the test split."""
+    with agent_extra("train"):
+        from mer_agent.models import checkpoint as checkpoints
+        from mer_agent.models import evaluate, pictures
+    find_weights(context)
+    trained, card = checkpoints.load(checkpoint)
+    say(FIRST_TIME)
+    corpus = evaluate.load_for(card, data, data_dir or context.obj.settings.data.dir)
+    batch = corpus.part("test")
+    vectors = pictures.learned(trained, batch)
+    drawn = pictures.space(vectors, batch.labels.tolist(), corpus.labels, docs, f"space-{card.name}")
+    out.print(f"Wrote {docs / drawn}")
+
+
+def _list(plans: list[Plan]) -> None:
+    from mer_agent.models.plans import PLANS
+
+    names = {id(plan): name for name, plan in PLANS.items()}
+    for plan in plans:
+        out.print(f"{names.get(id(plan), 'chosen')}: {plan.title}, {plan.seeds} seeds", markup=False)
+        for row in plan.rows:
+            out.print(f"  {row.name}", markup=False)
