@@ -137,14 +137,18 @@ class SpeakerGraphConv(MessagePassing):  # type: ignore[misc]  # torch_geometric
     def scores(self, query_i: Tensor, key_j: Tensor, steps_back: Tensor) -> Tensor:
         """Gives e_ij [E, heads]."""
         return cast(
-            Tensor, self.score(functional.leaky_relu(query_i + key_j, 0.2)) + self.distance[steps_back + self.future]
+            Tensor,
+            self.score(functional.leaky_relu(query_i + key_j, 0.2))
+            + self.distance.index_select(0, steps_back + self.future),
         )
 
     def forward(self, nodes: Tensor, edges: Edges) -> Tensor:
         """Gives the updated nodes; one without edges becomes GELU(0) = 0."""
         query, key, value = self.project(nodes)
         j, i = edges.index
-        attention = softmax(self.scores(query[i], key[j], edges.steps_back), i, num_nodes=len(nodes))  # [E, heads]
+        # index_select, because the backward pass of query[i] sums one by one.
+        scores = self.scores(query.index_select(0, i), key.index_select(0, j), edges.steps_back)
+        attention = softmax(scores, i, num_nodes=len(nodes))  # [E, heads]
         group = i * self.relations + edges.relation  # which N_r(i) an edge belongs to
         members = torch.bincount(group, minlength=len(nodes) * self.relations)[group]
         weight = attention / members.unsqueeze(-1) if self.share else attention

@@ -84,7 +84,7 @@ class Learner:
         for parameter in model.parameters():
             (decay if parameter.ndim > 1 else plain).append(parameter)
         groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
         self.weights = class_weights(training.labels, classes, recipe.balance) if recipe.balance else None
         self.stage: Adversary | None = None
         try:
@@ -161,9 +161,9 @@ class Learner:
         self.optimiser.step()
         self.steps += 1
         decay = min(self.recipe.average, self.steps / (self.steps + 10))  # early on, forget the random start quickly
-        for key, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[key].lerp_(value, 1 - decay)
+        own = self.model.state_dict()
+        moving = [key for key, value in own.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[key] for key in moving], [own[key] for key in moving], 1 - decay)
 
     @torch.no_grad()
     def judge(self, parts: dict[str, Batch], labels: tuple[str, ...]) -> dict[str, Any]:
