@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import math
+import itertools
 import os
 import signal
 import time
@@ -22,20 +21,25 @@ from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner
 from mer_agent.broker import EmbeddedBroker, subscribe_command
 from mer_agent.config.settings import Settings
+from mer_agent.health import Health
 from mer_agent.inference import ThreadInference
+from mer_agent.inputs import Input, ReplayInput
 from mer_agent.loading import load
 from mer_agent.mqtt import Endpoint
 from mer_agent.publisher import Publisher
 from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
-from mer_agent.streams.clock import RealClock, SessionClock, VirtualClock
-from mer_agent.streams.replay import ReplaySource, open_media
+from mer_agent.streams.live import LiveSource
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import NS_PER_S, Prediction
 from mer_agent.terminal import INTERRUPTED
 
-STOP_S = 3.0
-"""After the first Ctrl-C, how long the utterances already heard may take to be judged and published."""
+STOP_S = 2.0
+"""After the first Ctrl-C, how long the utterances already heard may take to be judged."""
+GOODBYE_S = 0.8
+"""And how long the broker may then take for what waits and a goodbye."""
+UNHURRIED_S = 5.0
+"""The same when the input came to its end by itself."""
 
 
 @dataclass(slots=True)
@@ -45,12 +49,18 @@ class Summary:
     utterances: int = 0
     media_s: float = 0.0
     ready_s: float = 0.0
-    """From the start of `replay` to ready."""
+    """From the start of `run` to ready."""
     work_s: float = 0.0
     """From ready to the last prediction."""
     stages_ms: Counter[str] = field(default_factory=Counter)
     """Stage -> milliseconds in all."""
     stopped: bool = False
+
+    def count(self, message: EmotionMessage) -> None:
+        """Takes a prediction into account; what was only a guess on the way doesn't count."""
+        if message.kind == "final":
+            self.utterances += 1
+            self.stages_ms.update(message.timings_ms)
 
 
 async def replay(
@@ -68,19 +78,42 @@ async def replay(
         settings: all of them.
         path: a media file or a session folder.
         real_time: at the speed at which it was recorded; otherwise as fast as the machine can.
-        sinks: each takes every prediction, words included, in this process.
-        say: takes lines for the user: how to listen, how far it is.
-        ready: called when everything is loaded and warm, before anything plays.
+        sinks: see `run`, as for the rest.
+        say: see `run`.
+        ready: see `run`.
 
     Raises:
-        MediaError, WeightsError, CheckpointError, ConfigError, MissingExtraError: see there; before anything plays.
+        MediaError: it can't be played. For all else see `run`.
+    """
+    return await run(settings, ReplayInput(path, settings, real_time), sinks=sinks, say=say, ready=ready)
+
+
+async def run(
+    settings: Settings,
+    heard: Input,
+    *,
+    sinks: Sequence[Callable[[EmotionMessage], None]] = (),
+    say: Callable[[str], None] = lambda text: None,
+    ready: Callable[[], None] = lambda: None,
+) -> Summary:
+    """Runs one session, live or replayed, until its input ends or somebody stops it.
+
+    Args:
+        settings: all of them.
+        heard: where sound and pictures come from.
+        sinks: each takes every prediction, words included, in this process.
+        say: takes lines for the user: how to listen, how far it is.
+        ready: called when everything is loaded and warm, before anything is heard.
+
+    Raises:
+        WeightsError, CheckpointError, ConfigError, MissingExtraError: see there; before anything is heard.
         BrokerError: the broker can't be reached.
+        DeviceError: no device could be opened.
     """
     begun = time.monotonic()
-    recording = open_media(path)
-    session = settings.agent.session or _session_name(path)
+    session = settings.agent.session or heard.session
     topics = Topics(settings.agent.name, session, settings.mqtt.prefix)
-    summary = Summary(media_s=(recording.duration_ns or 0) / NS_PER_S)
+    summary = Summary(media_s=heard.media_s)
     inference = ThreadInference()
     async with contextlib.AsyncExitStack() as stack:
         interruption = stack.enter_context(_Interruption())
@@ -100,50 +133,50 @@ async def replay(
         models = await load(settings, inference)
         stack.callback(models.words.close)
         summary.ready_s = time.monotonic() - begun
-        say(f"Ready after {summary.ready_s:.1f} s; playing {path.name}")
+        say(f"Ready after {summary.ready_s:.1f} s; {heard.title}")
         ready()
-        publisher.set_status("ready", {track.source: "replay" for track in recording.audio})
 
-        clock: SessionClock = RealClock() if real_time else VirtualClock(started_at=recording.started_at)
+        clock = heard.clock()
+        sequence = itertools.count()
 
         async def publish(prediction: Prediction) -> None:
-            delay_ms = (clock.now_ns() - prediction.utterance.end_ns) / 1e6 if real_time else None
             message = to_message(
                 prediction,
                 agent=settings.agent.name,
                 session=session,
-                seq=summary.utterances,
+                seq=next(sequence),
                 session_started=clock.started_at,
-                delay_ms=delay_ms,
+                delay_ms=(clock.now_ns() - prediction.utterance.end_ns) / 1e6 if heard.real_time else None,
+                speaker_name=heard.speakers.get(prediction.utterance.source),
             )
-            summary.utterances += 1
-            summary.stages_ms.update(message.timings_ms)
+            summary.count(message)
             for sink in sinks:
                 sink(message)
-            await publisher.publish_wait(message)
+            if heard.live:
+                publisher.publish(message)
+            else:
+                await publisher.publish_wait(message)
 
+        source = heard.source(clock, Health(publisher.set_status).report)
+        seats = {source_id: number for number, source_id in enumerate(heard.speakers)}
         agent = Agent(
-            ReplaySource(path, clock=clock, speed=1.0 if real_time else math.inf),
+            source,
             SpeechCutter(models.vad.stream, settings.segmenter),
             Aligner(),
             models.words,
-            models.conversation(SpeakerTracker(settings.speakers)),
+            models.conversation(SpeakerTracker(settings.speakers), seats),
             inference,
             publish,
         )
-        interruption.drain = agent.stop
+        interruption.drain = source.stop if isinstance(source, LiveSource) else agent.stop
         await agent.run()
-        if interruption.happened:
-            summary.stopped = True
-            summary.media_s = min(summary.media_s, clock.now_ns() / NS_PER_S)
+        if interruption.happened or heard.live:
+            heard_s = clock.now_ns() / NS_PER_S
+            summary.media_s = heard_s if heard.live else min(summary.media_s, heard_s)
+        summary.stopped = interruption.happened
         summary.work_s = time.monotonic() - begun - summary.ready_s
-        await publisher.drain()
+        await publisher.drain(GOODBYE_S if summary.stopped else UNHURRIED_S)
     return summary
-
-
-def _session_name(path: Path) -> str:
-    """The same for every replay of a recording, and anonymous: file names tell who was recorded."""
-    return f"replay-{hashlib.sha256(path.resolve().name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 async def _endpoint(settings: Settings, stack: contextlib.AsyncExitStack) -> Endpoint:

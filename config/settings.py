@@ -45,7 +45,7 @@ class MicrophoneSettings(Section):
 
     device: str = Field(
         default="",
-        description="default, an index, a name or part of one; several with ; between, each with its speaker: ann=0;bob=1",
+        description="default, an index, a name or part of one; several with ; between, and with speakers: ann=0;bob=1",
     )
     rate_hz: int = Field(default=0, ge=0, le=384_000, description="sample rate to ask for; 0: the device's own")
 

@@ -12,8 +12,8 @@ from support import needs
 
 from mer_agent.client import EmotionStream
 from mer_agent.config import settings as config
-from mer_agent.run import Summary, _session_name, replay
-from mer_agent.schema import EmotionMessage, Topics
+from mer_agent.run import Summary, replay
+from mer_agent.schema import EmotionMessage
 from mer_agent.streams.sound import audio_chunks
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
@@ -81,13 +81,6 @@ def test_real_speed_gives_the_same_predictions_as_full_speed(at_full_speed: list
     assert summary.work_s >= messages[-1].end_ns / 1e9
     assert all(message.delay_ms is not None and message.delay_ms > 0 for message in messages)
     assert all(message.delay_ms is None for message in at_full_speed)
-
-
-def test_the_session_is_named_alike_each_time_and_not_after_the_file() -> None:
-    first, again = (_session_name(Path(name)) for name in ("/a/Anna's interview.wav", "/b/Anna's interview.wav"))
-    assert first == again == Topics(session=first).session
-    assert "anna" not in first
-    assert _session_name(Path("日本語.wav")) != first
 
 
 def test_nothing_that_comes_later_changes_a_published_prediction(
