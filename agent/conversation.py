@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mer_agent.encoders.base import Encoder
 from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
-from mer_agent.streams.types import MODALITIES, Prediction, Turn, Utterance
+from mer_agent.streams.types import MODALITIES, Prediction, Transcript, Turn, Utterance
 
 if TYPE_CHECKING:
     from mer_agent.models.stream import Judgement  # not for real: it brings torch, which takes seconds
@@ -28,12 +28,23 @@ SPEAKER_FEATURE = "audio/ge2e@1"
 PAST_TURNS = 10
 """Turns that a context-aware text encoder may look back on: the window of the speaker graph."""
 
+REVISABLE = 10
+"""Utterances, the latest, that can still be revised: their features are kept, their sound and pictures are not."""
+
 
 class GraphStream(Protocol):
     """The fusion model's side of one conversation (`models.stream`)."""
 
     def append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Any]) -> Judgement:
         """Adds an utterance to the speaker graph and judges it."""
+        ...
+
+    def preview(self, speaker: int | None, features: Mapping[str, Any]) -> Judgement:
+        """Judges an utterance as if it ended now, and adds nothing."""
+        ...
+
+    def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Any]) -> Judgement | None:
+        """Replaces an utterance and judges it anew from what came before it; None where it is too old."""
         ...
 
 
@@ -44,14 +55,38 @@ class Percept:
     features: Mapping[str, Any]
     timings_ms: Mapping[str, float]
     failed: tuple[str, ...] = ()
+    reading: Reading | None = None
+    """The features of the words, if they were encoded in advance."""
 
     def after(self, **stages_ms: float) -> Percept:
         """The same with the milliseconds of the stages before it."""
         return replace(self, timings_ms={**stages_ms, **self.timings_ms})
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What words became, and what it depends on: encoded after other turns they would be something else."""
+
+    text: str
+    past: tuple[Turn, ...]
+    percept: Percept
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a revision of a prediction starts from."""
+
+    prediction: Prediction
+    features: Mapping[str, Any]
+    """Those of voice and face, which stay as they are, and of the words."""
+    past: tuple[Turn, ...]
+    number: int
+
+
 class Conversation:
-    """One session: `hear` what needs no words, then `judge` when the words are there.
+    """One session: `hear` what needs no words, `read` the words when they are there, then `judge`.
+
+    Meanwhile `preview` guesses without a trace, and afterwards `revise` takes what came late.
 
     `seats` names the speaker of each source of sound that is one speaker's own.
     """
@@ -74,7 +109,9 @@ class Conversation:
         self._label_set = label_set
         self._model = model
         self._seats = dict(seats or {})
-        self._past: deque[Turn] = deque(maxlen=PAST_TURNS)
+        self._past: list[tuple[int, Turn]] = []  # the latest, with the numbers of their utterances
+        self._judged: OrderedDict[str, _Judged] = OrderedDict()
+        self._next = 0
 
     @property
     def sees(self) -> bool:
@@ -83,7 +120,13 @@ class Conversation:
 
     def hear(self, utterance: Utterance) -> Percept:
         """Encodes voice and face, which can be done while the words are still being recognised."""
-        return self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality != "text"])
+        return self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality != "text"], ())
+
+    def read(self, utterance: Utterance, heard: Percept) -> Percept:
+        """Encodes the words ahead of `judge`, which then need not do it if no turn has come in between."""
+        past = self._past_turns()
+        read = self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality == "text"], past)
+        return replace(heard, reading=Reading(utterance.text, past, read))
 
     def judge(self, utterance: Utterance, heard: Percept) -> Prediction:
         """Finds the speaker, encodes the words, extends the graph and gives the emotion.
@@ -96,27 +139,87 @@ class Conversation:
         guess = self._who(utterance, heard)
         timings_ms["speaker"] = _since_ms(begun)
         utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
-        read = self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality == "text"])
-        features = {**heard.features, **read.features}
-        failed = [*heard.failed, *read.failed]
-        timings_ms |= read.timings_ms
+        past = self._past_turns()
+        known = self._known(utterance, heard, past)
+        known = replace(known, timings_ms=timings_ms | known.timings_ms)
+        prediction = self._predict(
+            utterance, known, "final", lambda: self._stream.append(utterance.id, utterance.speaker, known.features)
+        )
+        self._next += 1
+        self._remember(_Judged(_light(prediction), known.features, past, self._next))
+        return prediction
+
+    def preview(self, utterance: Utterance, heard: Percept) -> Prediction:
+        """Gives the emotion as if the utterance ended now; nothing is learned or remembered of it."""
+        guess = self._who(utterance, heard, learn=False)
+        utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
+        known = self._known(utterance, heard, self._past_turns())
+        return self._predict(
+            utterance, known, "partial", lambda: self._stream.preview(utterance.speaker, known.features)
+        )
+
+    def revise(
+        self, utterance_id: str, *, transcript: Transcript | None = None, speaker: int | None = None
+    ) -> Prediction | None:
+        """Judges an utterance again with words, or a speaker, that came late; None where nothing changes.
+
+        What came after it plays no part: it is judged from what came before it, as it was then. Utterances that are
+        judged from now on feel the change.
+
+        Args:
+            utterance_id: one of the last `REVISABLE`; others are forgotten, and stay as they are.
+            transcript: the words, None if they stay.
+            speaker: who it was, None if that stays.
+        """
+        judged = self._judged.get(utterance_id)
+        if judged is None:
+            return None
+        before = judged.prediction
+        utterance, features, failed = before.utterance, dict(judged.features), []
+        if speaker is not None and speaker != utterance.speaker:
+            utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
+        if transcript is not None and transcript.text != utterance.text:
+            utterance = replace(utterance, transcript=transcript if transcript.text else None)
+            readers = [encoder for encoder in self._encoders if encoder.modality == "text"]
+            read = self._encode(utterance, readers, judged.past)
+            features = {id_: v for id_, v in features.items() if id_ not in {r.feature for r in readers}}
+            features |= read.features
+            failed += read.failed
+        if utterance == before.utterance:
+            return None
+        known = Percept(features, {}, tuple(failed))
+        prediction = self._predict(
+            utterance, known, "revision", lambda: self._stream.revise(utterance_id, utterance.speaker, features)
+        )
+        if not prediction.distribution:
+            return None  # it failed, or is too old for the graph: what was published stands
+        prediction = replace(prediction, revision=before.revision + 1)
+        self._remember(_Judged(prediction, features, judged.past, judged.number))
+        return prediction
+
+    def _predict(
+        self,
+        utterance: Utterance,
+        known: Percept,
+        kind: Literal["partial", "final", "revision"],
+        judge: Callable[[], Judgement | None],
+    ) -> Prediction:
+        failed = [*known.failed]
         begun = time.perf_counter()
         judgement = None
         try:
-            judgement = self._stream.append(utterance.id, utterance.speaker, features)
+            judgement = judge()
         except Exception as error:
             # One utterance is lost, not the session. An error's message could quote the words, so its kind must do.
             log.error("The model %s failed on %s (%s)", self._model, utterance.id, type(error).__name__)
             failed.append(self._model)
-        timings_ms["fusion"] = _since_ms(begun)
-        if utterance.text:
-            self._past.append(Turn(utterance.speaker, utterance.text))
+        timings_ms = {**known.timings_ms, "fusion": _since_ms(begun)}
         distribution = dict(zip(self._labels, judgement.probabilities.tolist(), strict=True)) if judgement else {}
         label = max(distribution, key=distribution.__getitem__, default=None)
         used = judgement.used if judgement else ()
         return Prediction(
             utterance=utterance,
-            kind="final",
+            kind=kind,
             revision=0,
             label_set=self._label_set,
             distribution=distribution,
@@ -130,19 +233,46 @@ class Conversation:
             degraded=f"failed: {', '.join(failed)}" if failed else None,
         )
 
-    def _who(self, utterance: Utterance, heard: Percept) -> SpeakerGuess:
+    def _known(self, utterance: Utterance, heard: Percept, past: tuple[Turn, ...]) -> Percept:
+        """Voice, face and words together; the words are encoded here unless that was done in advance."""
+        reading = heard.reading
+        if reading is None or (reading.text, reading.past) != (utterance.text, past):
+            readers = [encoder for encoder in self._encoders if encoder.modality == "text"]
+            reading = Reading(utterance.text, past, self._encode(utterance, readers, past))
+        read = reading.percept
+        return Percept(
+            {**heard.features, **read.features},
+            {**heard.timings_ms, **read.timings_ms},
+            (*heard.failed, *read.failed),
+        )
+
+    def _remember(self, judged: _Judged) -> None:
+        """Keeps what was judged for a while, and its words as a turn."""
+        utterance = judged.prediction.utterance
+        self._judged[utterance.id] = judged
+        while len(self._judged) > REVISABLE:
+            self._judged.popitem(last=False)
+        turns = {number: turn for number, turn in self._past if number != judged.number}
+        if utterance.text:
+            turns[judged.number] = Turn(utterance.speaker, utterance.text)
+        self._past = sorted(turns.items())[-PAST_TURNS:]
+
+    def _past_turns(self) -> tuple[Turn, ...]:
+        return tuple(turn for _, turn in self._past)
+
+    def _who(self, utterance: Utterance, heard: Percept, *, learn: bool = True) -> SpeakerGuess:
         """Whose microphone it is, where everybody has one; else whose voice it is."""
         if utterance.source in self._seats:
             return SpeakerGuess(self._seats[utterance.source], 1.0)
-        return self._speakers.identify(heard.features.get(SPEAKER_FEATURE), utterance.duration_s)
+        identify = self._speakers.identify if learn else self._speakers.recognise
+        return identify(heard.features.get(SPEAKER_FEATURE), utterance.duration_s)
 
-    def _encode(self, utterance: Utterance, encoders: Sequence[Encoder]) -> Percept:
+    def _encode(self, utterance: Utterance, encoders: Sequence[Encoder], past: tuple[Turn, ...]) -> Percept:
         features, timings_ms, failed = {}, {}, []
-        past = [tuple(self._past)]
         for encoder in encoders:
             begun = time.perf_counter()
             try:
-                (vector,) = encoder.encode([utterance], past)
+                (vector,) = encoder.encode([utterance], [past])
                 if vector is not None:
                     features[encoder.feature] = vector
             except Exception as error:
@@ -150,6 +280,11 @@ class Conversation:
                 failed.append(encoder.feature)
             timings_ms[encoder.feature] = _since_ms(begun)
         return Percept(features, timings_ms, tuple(failed))
+
+
+def _light(prediction: Prediction) -> Prediction:
+    """The prediction without sound and pictures, to be kept."""
+    return replace(prediction, utterance=replace(prediction.utterance, audio=None, frames=()))
 
 
 def _since_ms(begun: float) -> float:

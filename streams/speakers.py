@@ -113,6 +113,17 @@ class SpeakerTracker:
         self._strangers.clear()
         return self._voices.pop(speaker, None) is not None
 
+    def recognise(self, embedding: ArrayLike | None, duration_s: float) -> SpeakerGuess:
+        """Gives the speaker as `identify` would, and learns nothing; someone new stays unknown."""
+        place = self._space.place(embedding) if embedding is not None else None
+        if place is None or not duration_s > 0:
+            return UNKNOWN
+        best, confidence = self._best(place, duration_s)
+        least = _LEAST_CONFIDENCE_SHORT if duration_s < ENOUGH_S else _LEAST_CONFIDENCE
+        if best >= len(self._voices) or confidence < least:
+            return UNKNOWN
+        return SpeakerGuess(list(self._voices)[best], confidence)
+
     def identify(self, embedding: ArrayLike | None, duration_s: float) -> SpeakerGuess:
         """Gives the speaker of an utterance and learns from it.
 
@@ -127,12 +138,7 @@ class SpeakerTracker:
         if place is None or not duration_s > 0:
             return UNKNOWN
         numbers = list(self._voices)
-        newcomer = self._newcomer()
-        odds = [self._log_odds(self._voices[number], place, duration_s) for number in numbers]
-        odds += [newcomer + self._log_odds(stranger, place, duration_s) for stranger in self._strangers]
-        confidences = _softmax([*odds, newcomer])
-        best = max(range(len(confidences)), key=confidences.__getitem__)
-        confidence = confidences[best]
+        best, confidence = self._best(place, duration_s)
         short = duration_s < ENOUGH_S
         if best < len(numbers):
             if confidence < (_LEAST_CONFIDENCE_SHORT if short else _LEAST_CONFIDENCE):
@@ -141,7 +147,7 @@ class SpeakerTracker:
                 self._voices[numbers[best]].learn(place, duration_s)
             return SpeakerGuess(numbers[best], confidence)
         voice = _Voice(duration_s * place, duration_s)
-        if best < len(odds):
+        if best < len(numbers) + len(self._strangers):
             before = self._strangers.pop(best - len(numbers))
             voice.learn(before.place, before.known_s)
         elif duration_s < (ENOUGH_S if self._voices else FIRST_S):
@@ -149,6 +155,15 @@ class SpeakerTracker:
         self._voices[self._next] = voice
         self._next += 1
         return SpeakerGuess(self._next - 1, confidence)
+
+    def _best(self, place: Vector, duration_s: float) -> tuple[int, float]:
+        """Index of the likeliest among voices, strangers and, last, someone new; and how likely."""
+        newcomer = self._newcomer()
+        odds = [self._log_odds(voice, place, duration_s) for voice in self._voices.values()]
+        odds += [newcomer + self._log_odds(stranger, place, duration_s) for stranger in self._strangers]
+        confidences = _softmax([*odds, newcomer])
+        best = max(range(len(confidences)), key=confidences.__getitem__)
+        return best, confidences[best]
 
     def _keep_in_mind(self, place: Vector, duration_s: float) -> SpeakerGuess:
         self._strangers = [*self._strangers, _Voice(duration_s * place, duration_s)][-_REMEMBERED:]

@@ -3,7 +3,7 @@ from dataclasses import dataclass, replace
 import pytest
 from support.fakes import FakeEncoder, FakeStream
 
-from mer_agent.conversation import PAST_TURNS, SPEAKER_FEATURE, Conversation
+from mer_agent.conversation import PAST_TURNS, REVISABLE, SPEAKER_FEATURE, Conversation
 from mer_agent.streams.speakers import SpeakerGuess
 from mer_agent.streams.types import NS_PER_S, Prediction, Transcript, Turn, Utterance
 
@@ -19,6 +19,9 @@ class Alternating:
     def identify(self, embedding: object, duration_s: float) -> SpeakerGuess:
         self.calls += 1
         return SpeakerGuess(None, 0.0) if embedding is None else SpeakerGuess(self.calls % 2, 0.75)
+
+    def recognise(self, embedding: object, duration_s: float) -> SpeakerGuess:
+        return SpeakerGuess((self.calls + 1) % 2, 0.5)
 
 
 def utterance(number: int, text: str = "hello") -> Utterance:
@@ -126,3 +129,70 @@ def test_whoever_has_a_microphone_of_their_own_is_known_by_it() -> None:
         one = replace(utterance(number), source=source)
         heard.append(setup.conversation.judge(one, setup.conversation.hear(one)).utterance)
     assert [(one.speaker, one.speaker_confidence) for one in heard] == [(1, 1.0), (1, 1.0), (0, 1.0)]
+
+
+def test_a_preview_leaves_no_trace() -> None:
+    setup, plain = Setup(), Setup()
+    for number in range(4):
+        one = utterance(number, f"turn {number}")
+        guess = setup.conversation.preview(one, setup.conversation.hear(one))
+        assert (guess.kind, guess.utterance.speaker, guess.utterance.speaker_confidence) == ("partial", number % 2, 0.5)
+        final = setup.say(number, f"turn {number}")
+        assert (guess.label, guess.context_length) == (final.label, final.context_length)
+        expected = plain.say(number, f"turn {number}")
+        assert replace(final, timings_ms={}) == replace(expected, timings_ms={})
+    assert setup.stream.calls == plain.stream.calls
+
+
+def test_words_that_were_read_in_advance_are_not_read_again() -> None:
+    setup = Setup()
+    one = utterance(0)
+    known = setup.conversation.read(one, setup.conversation.hear(one))
+    setup.conversation.judge(one, known)
+    assert len(setup.text.seen) == 1
+
+
+def test_words_that_were_read_before_another_turn_came_are_read_again() -> None:
+    setup = Setup()
+    one = utterance(1, "later")
+    known = setup.conversation.read(one, setup.conversation.hear(one))
+    setup.say(0, "earlier")
+    setup.conversation.judge(one, known)
+    assert [(seen.text, past) for seen, past in setup.text.seen] == [
+        ("later", ()),
+        ("earlier", ()),
+        ("later", (Turn(0, "earlier"),)),
+    ]
+
+
+def test_late_words_revise_their_utterance_as_it_was_then() -> None:
+    setup = Setup()
+    setup.say(0, "before")
+    setup.say(1, "")
+    setup.say(2, "after")
+    revised = setup.conversation.revise("u1", transcript=Transcript("late"))
+    assert revised is not None
+    assert (revised.kind, revised.revision, revised.utterance.id, revised.utterance.text) == (
+        "revision",
+        1,
+        "u1",
+        "late",
+    )
+    assert setup.stream.looks == [("u1", 1, (SPEAKER_FEATURE, "text/mpnet@1"))]
+    assert setup.text.seen[-1][1] == (Turn(0, "before"),)  # not what came after it
+    setup.say(3, "next")
+    assert [turn.text for turn in setup.text.seen[-1][1]] == ["before", "late", "after"]
+    again = setup.conversation.revise("u1", speaker=7)
+    assert again is not None
+    assert (again.revision, again.utterance.speaker, again.utterance.text) == (2, 7, "late")
+
+
+def test_a_revision_that_changes_nothing_is_none() -> None:
+    setup = Setup()
+    setup.say(0, "same")
+    assert setup.conversation.revise("u0", transcript=Transcript("same")) is None
+    assert setup.conversation.revise("u0", speaker=0) is None
+    assert setup.conversation.revise("u9", transcript=Transcript("never heard of")) is None
+    for number in range(1, REVISABLE + 1):
+        setup.say(number)
+    assert setup.conversation.revise("u0", transcript=Transcript("too late")) is None

@@ -138,6 +138,18 @@ def test_nothing_of_a_forgotten_voice_stays() -> None:
     assert listener.state()["voices"] == listener.state()["strangers"] == []
 
 
+def test_recognising_gives_what_identifying_would_and_learns_nothing() -> None:
+    people, listener = People(), tracker()
+    assert listener.recognise(people.say(0), 2.0) == UNKNOWN
+    hear(listener, people, [0, 1])
+    before = json.dumps(listener.state())
+    voice, stranger = people.say(1), people.say(5)
+    guess = listener.recognise(voice, 2.0)
+    assert listener.recognise(stranger, 2.0) == UNKNOWN
+    assert json.dumps(listener.state()) == before
+    assert guess == listener.identify(voice, 2.0)
+
+
 def test_reset_begins_anew() -> None:
     people, listener = People(), tracker()
     hear(listener, people, [0, 1])

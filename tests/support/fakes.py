@@ -56,6 +56,16 @@ class FakeStream:
     script: Sequence[Sequence[float]]
     fails_at: int = -1
     calls: list[tuple[str, int | None, tuple[str, ...]]] = field(default_factory=list)
+    looks: list[tuple[str, int | None, tuple[str, ...]]] = field(default_factory=list)
+    """Calls that add nothing: previews (whose id is empty) and revisions."""
+
+    def preview(self, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
+        return self.revise("", speaker, features)
+
+    def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
+        self.looks.append((utterance_id, speaker, tuple(sorted(features))))
+        used: tuple[Modality, ...] = ("text", "audio")
+        return Judgement(torch.tensor(self.script[len(self.calls) % len(self.script)]), len(self.calls), used, ())
 
     def append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
         number = len(self.calls)
