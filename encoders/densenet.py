@@ -9,7 +9,9 @@ memory traffic for all maps before it, and few layers make that twice less.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,12 @@ class DenseShape:
     growth: tuple[int, ...] = (32, 48, 64)
     bottleneck: int = 4
     dropout: float = 0.2
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, Any]) -> DenseShape:
+        """Gives the shape of sizes that went through JSON, where a tuple is a list."""
+        given: dict[str, Any] = {key: tuple(size) if isinstance(size, list) else size for key, size in sizes.items()}
+        return cls(**given)
 
 
 class DenseNet(nn.Module):

@@ -87,8 +87,7 @@ def in_protocol(votes: Tensor) -> Tensor:
 def for_training(votes: Tensor) -> Tensor:
     """Tells of each row of votes [N, 10] whether the emotions together outweigh `unknown` and `NF`."""
     kept = without_outliers(votes)
-    emotions, others = kept.split((len(EMOTIONS), len(NOT_EMOTIONS)), 1)
-    return emotions.sum(1) > others.sum(1)
+    return kept[:, : len(EMOTIONS)].sum(1) > kept[:, len(EMOTIONS) :].sum(1)
 
 
 def _decode(png: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
