@@ -60,7 +60,7 @@ class Recipe:
     """Settings of the adversarial stage (`adversarial.Adversary`): form, sources, paired, hidden."""
 
 
-MODALITY_OF: dict[str, Modality] = {"text": "text", "audio": "audio", "face": "visual"}
+MODALITY_OF: dict[str, Modality] = {"text": "text", "audio": "audio", "face": "visual", "visual": "visual"}
 
 
 def feature_specs(batch: Batch, recipe: Recipe) -> list[FeatureSpec]:
