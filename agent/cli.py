@@ -1,4 +1,4 @@
-"""The command line: `mer-agent --replay FILE`, and commands around it.
+"""The command line: `mer-agent --mic 0 --camera 0` or `mer-agent --replay FILE`, and commands around it.
 
 Each command is a few lines that call the part which does the work. Heavy packages are imported inside the commands,
 so that `--help` answers at once and the client's commands work without torch.
@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ from rich.console import Console
 from mer_agent import __version__, cli_bench, cli_encoders, cli_research, cli_weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
-from mer_agent.terminal import INTERRUPTED, agent_extra, out, report, say
+from mer_agent.terminal import INTERRUPTED, agent_extra, out, report, say, spare
 
 if TYPE_CHECKING:
     from mer_agent.schema import EmotionMessage
@@ -38,12 +39,25 @@ app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_bench.bench, name="bench")
 app.command()(cli_research.train)
 app.command()(cli_research.evaluate)
+app.command()(cli_encoders.encode)
 app.command()(cli_encoders.train_encoder)
 
 
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
+    mic: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]DEVICE",
+            help="Microphone: default, an index or (part of) a name. Several, each with its speaker: "
+            "--mic ann=0 --mic bob=1.",
+        ),
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DEVICE", help="Camera: default, an index, (part of) a name, a file, or a stream's URL."),
+    ] = None,
     replay: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Media file (wav, flac, mp3, mp4, mkv ...) or session folder.")
     ] = None,
@@ -60,7 +74,7 @@ def run(
         str | None, typer.Option(metavar="NAME", help="Fusion model: a shipped name or a .safetensors file.")
     ] = None,
     session: Annotated[
-        str | None, typer.Option(help="Session id in the topics (default: made from the file's name).")
+        str | None, typer.Option(help="Session id in the topics (default: made from the file's name or the time).")
     ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings.")
@@ -77,7 +91,8 @@ def run(
     Hears a conversation, finds out who speaks and what is said, and publishes over MQTT which emotion each utterance
     expresses, while the conversation runs.
 
-    **Try it:** `mer-agent demo` · **Your recording:** `mer-agent --replay talk.mp4 --speed max --output out.jsonl`
+    **Try it:** `mer-agent demo` · **Live:** `mer-agent --mic default --camera default`
+    · **Your recording:** `mer-agent --replay talk.mp4 --speed max --output out.jsonl`
     · **Listen:** `mer-agent listen`
     """
     logging.basicConfig(format="mer-agent: %(message)s", level=logging.WARNING)
@@ -91,35 +106,49 @@ def run(
         ("mqtt.publish_text", "--publish-text", publish_text or None),
         ("model.checkpoint", "--checkpoint", checkpoint),
         ("agent.session", "--session", session),
+        ("microphone.device", "--mic", ";".join(mic) if mic else None),
+        ("camera.device", "--camera", ";".join(camera) if camera else None),
     ):
         if value is not None:
             options[key] = (value, name)
     context.obj = loaded = config.load(config_file, os.environ, assignments or (), options)
     if context.invoked_subcommand is not None:
-        if replay is not None:
-            raise InputError(f"--replay and `{context.invoked_subcommand}` are two things to do; give one of them")
+        for option, given in (("--replay", replay), ("--mic", mic), ("--camera", camera)):
+            if given:
+                raise InputError(f"{option} and `{context.invoked_subcommand}` are two things to do; give one of them")
         return
-    if replay is None:
-        raise InputError("nothing to hear: name a recording with --replay PATH, or try `mer-agent demo`")
+    if replay is not None and (mic or camera):
+        raise InputError("--replay plays a recording, --mic and --camera are live; give one or the other")
     if speed not in ("1.0", "1", "max"):
         raise InputError(f"--speed {speed}: it is 1.0 (real time) or max")
-    _replay(loaded.settings, replay, real_time=speed != "max", output=output, quiet=quiet)
+    _run(loaded.settings, replay, real_time=speed != "max", output=output, quiet=quiet)
 
 
-def _replay(settings: config.Settings, path: Path, *, real_time: bool, output: Path | None, quiet: bool) -> None:
+def _run(
+    settings: config.Settings, recording: Path | None, *, real_time: bool, output: Path | None, quiet: bool
+) -> None:
     with agent_extra():
+        from mer_agent import inputs
         from mer_agent import run as session
     from mer_agent.jsonl import JsonLines
     from mer_agent.listen import print_emotion
 
+    if recording is not None:
+        heard: inputs.Input = inputs.ReplayInput(recording, settings, real_time)
+    elif settings.microphone.device or settings.camera.device:
+        heard = inputs.LiveInput(settings)
+    else:
+        raise InputError(
+            "nothing to hear: name a microphone with --mic default, or a recording with --replay PATH, "
+            "or try `mer-agent demo`"
+        )
     with ExitStack() as stack:
         sinks: list[Any] = [] if quiet else [_printer(print_emotion)]
         if output is not None:
-            _spare(path, output)
+            if recording is not None:
+                spare(recording, output)
             sinks.append(stack.enter_context(JsonLines(output)))
-        summary = asyncio.run(
-            session.replay(settings, path, real_time=real_time, sinks=sinks, say=(lambda text: None) if quiet else say)
-        )
+        summary = asyncio.run(session.run(settings, heard, sinks=sinks, say=(lambda text: None) if quiet else say))
     if not quiet:
         say(
             f"{summary.utterances} utterances in {summary.media_s:.1f} s of sound, worked on for {summary.work_s:.1f} s"
@@ -142,21 +171,6 @@ def _printer(print_emotion: Callable[[Console, EmotionMessage], None]) -> Callab
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return sink
-
-
-def _spare(recording: Path, output: Path) -> None:
-    """Makes sure that the output doesn't take the place of what is to be played.
-
-    Raises:
-        MediaError: the recording can't be played, so nothing may be written.
-        InputError: the output is the recording, or a part of it.
-    """
-    from mer_agent.streams.replay import open_media
-
-    tracks = open_media(recording)
-    parts = {track.file.path.resolve() for track in (*tracks.audio, *tracks.video)}
-    if output.resolve() in parts:
-        raise InputError(f"--output {output}: that is the recording itself; choose another file")
 
 
 @app.command("config")
@@ -199,8 +213,8 @@ def listen(
     json_lines: Annotated[bool, typer.Option("--json", help="Print the messages themselves, a line each.")] = False,
 ) -> None:
     """Subscribe to the emotions as a chatbot would, and print them as they arrive."""
+    from mer_agent.endpoint import Endpoint
     from mer_agent.listen import listen as subscribe
-    from mer_agent.mqtt import Endpoint
 
     settings = context.obj.settings.mqtt
     address = url or settings.url or f"mqtt://127.0.0.1:{settings.port or 1883}"
@@ -216,6 +230,29 @@ def listen(
             prefix=settings.prefix,
         )
     )
+
+
+@app.command()
+def devices(
+    json_lines: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """List the microphones and cameras of this machine, as --mic and --camera take them."""
+    with agent_extra("live"):
+        from mer_agent.streams.camera import cameras
+        from mer_agent.streams.microphone import microphones
+    found = {"microphone": microphones(), "camera": cameras()}
+    if json_lines:
+        listing = {kind: [asdict(device) for device in listed] for kind, listed in found.items()}
+        out.file.write(json.dumps(listing, indent=2) + "\n")
+        return
+    for kind, listed in found.items():
+        out.print(f"{kind}s (--{kind.replace('microphone', 'mic')}):", style="bold")
+        for device in listed:
+            star = "*" if device.default else " "
+            out.print(f"{star}{device.index:>3}  {device.name:<40}  {device.format}", markup=False)
+        if not listed:
+            out.print("  none", style="dim")
+    out.print("* is the default", style="dim", markup=False)
 
 
 @app.command()
