@@ -68,7 +68,7 @@ class TextEncoder:
         self._layers = recipe.layers
         folder = weights.path(recipe.weights) if folder is None else folder
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._model, self._tokenizer, self._pad = _load(folder, self._device)
+        self._model, self._tokenizer, self._pad = load_model(folder, self._device)
 
     def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         """Gives [dimension] float32 on the CPU for each utterance, None where it has no words.
@@ -102,7 +102,7 @@ class TextEncoder:
         return embeddings
 
 
-def _load(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:
+def load_model(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:
     """Reads model and tokeniser from `folder`; gives them with the id of the padding token."""
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel

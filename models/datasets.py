@@ -70,7 +70,7 @@ def load_iemocap(
     """Gives IEMOCAP, six classes, from `folder`; see `corpora.load`."""
     if not folder.is_dir():
         raise DataError(f"no folder {folder}: give the one that holds iemocap/ with --data-dir")
-    dialogues = _read_dialogues(folder / "dialogues.jsonl")
+    dialogues = read_dialogues(folder / "dialogues.jsonl")
     ids = [u["id"] for d in dialogues for u in d["utterances"]]
     texts = [u["text"] for d in dialogues for u in d["utterances"]]
     values: dict[str, Tensor] = {}
@@ -109,7 +109,7 @@ def load_iemocap(
     )
 
 
-def _read_dialogues(path: Path) -> list[dict[str, Any]]:
+def read_dialogues(path: Path) -> list[dict[str, Any]]:
     dialogues = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
