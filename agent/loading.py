@@ -84,7 +84,7 @@ def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], 
     with agent_extra():
         from mer_agent.models import checkpoint  # takes seconds, so it happens here, on a thread of its own
     limit_threads(settings.encoders.threads)
-    fusion, card = checkpoint.load(settings.model.checkpoint)
+    fusion, card = checkpoint.load_live(settings.model.checkpoint)
     encoders = tuple(create(feature.id, settings.encoders.device) for feature in card.features)
     for encoder in encoders:
         card.check(encoder.feature, encoder.dimension, getattr(encoder, "names", ()))

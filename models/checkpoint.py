@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from mer_agent.errors import CheckpointError
-from mer_agent.models.ar_iigcn import ARIIGCN, Shape
+from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import FeatureSpec
-from mer_agent.streams.types import MODALITIES
+from mer_agent.models.registry import MODELS
+from mer_agent.streams.types import MODALITIES, Modality
 
 FORMAT = 1
 """Version of the card's layout."""
@@ -49,6 +51,11 @@ class Card:
     """Of the safetensors file."""
     format: int = FORMAT
 
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the model reads, in the order in which models have them."""
+        return tuple(m for m in MODALITIES if any(spec.modality == m for spec in self.features))
+
     def check(self, feature: str, dimension: int, names: tuple[str, ...] = ()) -> None:
         """Makes sure that a feature is one that the model was trained on; `names` are its columns, if they have any.
 
@@ -70,8 +77,8 @@ def known() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.json"))
 
 
-def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -> tuple[ARIIGCN, Card]:
-    """Gives a trained model, ready to judge, and its card.
+def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -> tuple[nn.Module, Card]:
+    """Gives a trained model of the registry, ready to judge, and its card.
 
     Args:
         name_or_path: the name of a shipped checkpoint, or the path of a card or of its safetensors file.
@@ -95,8 +102,10 @@ def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -
         raise CheckpointError(f"can't read {weights}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise CheckpointError(f"{weights} is damaged: its sha256 is not the one in its card; get the file again")
+    if card.model not in MODELS:
+        raise CheckpointError(f"{card.name} is a {card.model!r}; this version knows {', '.join(MODELS)}")
     try:
-        model = ARIIGCN(card.features, len(card.labels), Shape(**card.shape))
+        model = MODELS[card.model](card.features, len(card.labels), card.shape)
         model.load_state_dict(load_tensors(content))
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
@@ -104,11 +113,31 @@ def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -
     return model.eval().requires_grad_(False), card
 
 
+def load_live(name_or_path: str | Path) -> tuple[ARIIGCN, Card]:
+    """Gives a trained model that judges each utterance as it ends, and its card.
+
+    Raises:
+        CheckpointError: as `load`, or the model needs whole dialogues or what comes later.
+    """
+    model, card = load(name_or_path)
+    advice = "take a checkpoint of ar-iigcn that was trained to look back only"
+    if not hasattr(model, "stream"):
+        raise CheckpointError(f"{card.name} is a {card.model}, which reads whole dialogues, not a live one: {advice}")
+    try:
+        model.stream()  # type: ignore[operator]
+    except ValueError as error:
+        raise CheckpointError(f"{card.name} can't run live ({error}): {advice}") from error
+    return cast(ARIIGCN, model), card
+
+
 def save(
     folder: Path,
-    model: ARIIGCN,
+    model: nn.Module,
     *,
     name: str,
+    model_name: str = "ar-iigcn",
+    specs: Sequence[FeatureSpec] | None = None,
+    shape: Mapping[str, Any] | None = None,
     label_set: str,
     labels: tuple[str, ...],
     data: str,
@@ -116,16 +145,19 @@ def save(
     figures: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Path:
-    """Writes `name`.safetensors and its card `name`.json into `folder`; gives the card's path."""
+    """Writes `name`.safetensors and its card `name`.json into `folder`; gives the card's path.
+
+    `model_name`, `specs` and `shape` are what the registry built the model of; an AR-IIGCN knows the latter two itself.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = save_tensors({key: value.contiguous() for key, value in model.state_dict().items()})
     card = Card(
         name,
-        "ar-iigcn",
+        model_name,
         label_set,
         labels,
-        model.specs,
-        asdict(model.shape),
+        tuple(model.specs if specs is None else specs),  # type: ignore[arg-type]
+        asdict(model.shape) if shape is None else dict(shape),  # type: ignore[call-overload]
         data,
         terms,
         dict(figures),

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from mer_agent.errors import DataError, MissingExtraError
 from mer_agent.models import checkpoint
-from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import Batch
 from mer_agent.models.checkpoint import Card
 from mer_agent.models.corpora import load
@@ -62,7 +62,7 @@ def load_for(card: Card, data: str, data_dir: Path) -> Corpus:
 
 
 def judge(
-    model: ARIIGCN,
+    model: nn.Module,
     card: Card,
     corpus: Corpus,
     *,
@@ -76,12 +76,17 @@ def judge(
     were asked for) and `kinds` (weighted F1 and n of improvised and scripted dialogues, which differ: scripts recur
     across sessions, so the words alone partly tell which script it is).
     """
-    used = tuple(model.modalities if modalities is None else modalities)
-    unknown = [m for m in used if m not in model.modalities]
+    used = tuple(card.modalities if modalities is None else modalities)
+    unknown = [m for m in used if m not in card.modalities]
     if unknown or not used:
-        raise DataError(f"{card.name} knows the modalities {', '.join(model.modalities)}, not {', '.join(unknown)}")
+        raise DataError(f"{card.name} knows the modalities {', '.join(card.modalities)}, not {', '.join(unknown)}")
+
+    def probabilities_of(batch: Batch, modalities: Sequence[Modality]) -> Tensor:
+        hidden = [spec.id for spec in card.features if spec.modality not in modalities]
+        return probabilities_by(model, batch.without(hidden))
+
     batch = corpus.part(split)
-    probabilities = _probabilities(model, batch, used)
+    probabilities = probabilities_of(batch, used)
     result = scores(probabilities, batch.labels, corpus.labels)
     result |= {
         "checkpoint": card.name,
@@ -96,11 +101,11 @@ def judge(
     for kind in sorted(set(corpus.kind)):
         part = corpus.part(split, kind)
         if len(part):
-            own = scores(_probabilities(model, part, used), part.labels, corpus.labels)
+            own = scores(probabilities_of(part, used), part.labels, corpus.labels)
             result["kinds"][kind] = {"weighted_f1": own["weighted_f1"], "n": own["n"]}
     if modalities is None:
         result["subsets"] = {
-            "+".join(subset): scores(_probabilities(model, batch, subset), batch.labels, corpus.labels)["weighted_f1"]
+            "+".join(subset): scores(probabilities_of(batch, subset), batch.labels, corpus.labels)["weighted_f1"]
             for size in range(1, len(used) + 1)
             for subset in combinations(used, size)
         }
@@ -108,10 +113,9 @@ def judge(
 
 
 @torch.no_grad()
-def _probabilities(model: ARIIGCN, batch: Batch, modalities: Sequence[Modality]) -> torch.Tensor:
-    """Gives the distribution [N, C] of each utterance, from these modalities alone."""
-    hidden = [spec.id for spec in model.specs if spec.modality not in modalities]
-    result: torch.Tensor = model(batch.without(hidden)).logits.softmax(-1)
+def probabilities_by(model: nn.Module, batch: Batch) -> Tensor:
+    """Gives the distribution [N, C] of each utterance."""
+    result: Tensor = model(batch).logits.softmax(-1)
     return result
 
 

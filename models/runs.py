@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,7 @@ def train_seeds(
     for seed in seeds:
         tell = (lambda *at, seed=seed: progress(seed, *at)) if progress else None
         run = train(recipe, corpus, seed, device=device, folder=folder, progress=tell)
-        if isinstance(run.model, ARIIGCN):
-            keep(run, folder, f"{recipe.model}-{seed}.checkpoint")
+        keep(run, folder, f"{recipe.model}-{seed}.checkpoint")
         runs.append(run)
     return runs
 
@@ -89,6 +88,9 @@ def keep(run: Run, folder: Path, name: str, figures: dict[str, Any] | None = Non
         folder,
         run.model,
         name=name,
+        model_name=record["recipe"]["model"],
+        specs=run.specs,
+        shape=asdict(run.model.shape) if isinstance(run.model, ARIIGCN) else run.shape,
         label_set=record["label_set"],
         labels=tuple(record["labels"]),
         data=source.data,

@@ -228,6 +228,30 @@ def test_a_checkpoint_that_is_unknown_or_truncated(run: Run, tone: Path, tmp_pat
     run("--replay", tone, "--speed", "max", "--checkpoint", tmp_path / "short.safetensors").fails_with(2, "damaged")
 
 
+def test_a_checkpoint_that_can_not_run_live(run: Run, tone: Path, tmp_path: Path) -> None:
+    needs.weights("whisper-base")
+    from mer_agent.models import checkpoint
+    from mer_agent.models.batch import FeatureSpec
+    from mer_agent.models.gru import PastGRU
+
+    specs = (FeatureSpec("audio/ge2e@1", "audio", 256),)
+    path = checkpoint.save(
+        tmp_path,
+        PastGRU(specs, 2, units=4),
+        name="floor",
+        model_name="gru",
+        specs=specs,
+        shape={"units": 4},
+        label_set="two",
+        labels=("a", "b"),
+        data="",
+        terms="",
+        figures={},
+        training={},
+    )
+    run("--replay", tone, "--speed", "max", "--checkpoint", path).fails_with(2, "floor is a gru", "ar-iigcn")
+
+
 @pytest.mark.parametrize("package", ["av", "torch", "amqtt"])
 def test_without_the_agents_extra_the_error_names_the_command_that_installs_it(tone: Path, package: str) -> None:
     needs.weights("whisper-base")

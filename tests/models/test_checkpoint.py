@@ -12,6 +12,7 @@ from mer_agent.errors import CheckpointError
 from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import FeatureSpec
+from mer_agent.models.registry import MODELS
 
 SPECS = (
     FeatureSpec("text/mpnet@1", "text", 6, mean=(0.5,) * 6, deviation=(1.5,) * 6),
@@ -89,6 +90,8 @@ def rewrite(path, edit):
         (lambda c: c["shape"].update(dimension=16), "does not fit its card"),
         (lambda c: c["shape"].update(flavour=16), "does not fit its card"),
         (lambda c: c.update(labels=["a", "b"]), "does not fit its card"),
+        (lambda c: c.update(model="oracle"), "'oracle'; this version knows ar-iigcn"),
+        (lambda c: c.update(model="gru"), "does not fit its card"),
     ],
 )
 def test_a_bad_card_is_refused(saved, edit, message):
@@ -114,6 +117,40 @@ def test_features_of_another_recipe_are_refused_by_name(saved):
     card.check("audio/prosody@1", 2, ("duration_s", "hnr_db_mean"))
     with pytest.raises(CheckpointError, match="hnr_db_mean, duration_s"):
         card.check("audio/prosody@1", 2, ("hnr_db_mean", "duration_s"))
+
+
+def kept(folder, name, shape):
+    model = MODELS[name](SPECS, 3, shape).eval()
+    return checkpoint.save(
+        folder,
+        model,
+        name="other",
+        model_name=name,
+        specs=SPECS,
+        shape=shape,
+        label_set="three",
+        labels=("a", "b", "c"),
+        data="made up",
+        terms="none",
+        figures={},
+        training={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("gru", {"units": 4}, "whole dialogues"),
+        ("dialogue-rnn", {"causal": True}, "whole dialogues"),
+        ("ar-iigcn", {"dimension": 8, "hidden": 8, "heads": 2, "future": 10}, "future"),
+    ],
+)
+def test_only_what_can_stream_runs_live(tmp_path, saved, name, shape, message):
+    path = kept(tmp_path, name, shape)
+    assert checkpoint.load(path)[1].modalities == ("text", "audio")
+    with pytest.raises(CheckpointError, match=f"(?s){message}.*take a checkpoint of ar-iigcn"):
+        checkpoint.load_live(path)
+    assert checkpoint.load_live(saved[0])[1].name == "mine"
 
 
 def test_the_shipped_one_judges_with_any_modalities():

@@ -5,9 +5,11 @@ import pytest
 from support import tiny_iemocap
 
 from mer_agent.errors import InputError
+from mer_agent.models import checkpoint
 from mer_agent.models.corpora import load
+from mer_agent.models.evaluate import judge
 from mer_agent.models.registry import MODELS, direction
-from mer_agent.models.runs import RECIPES
+from mer_agent.models.runs import RECIPES, keep
 from mer_agent.models.train import train
 
 
@@ -31,6 +33,9 @@ def test_every_model_has_a_recipe_and_trains_on_a_corpus(name: str, tmp_path: Pa
     run = train(recipe, corpus, seed=0)
     assert run.record["recipe"]["model"] == name
     assert 0 <= run.record["test"]["weighted_f1"] <= 100
+    model, card = checkpoint.load(keep(run, tmp_path, "kept"))
+    assert card.model == name
+    assert judge(model, card, corpus)["weighted_f1"] == pytest.approx(run.record["test"]["weighted_f1"])
 
 
 def test_a_model_that_only_looks_back_can_not_look_ahead() -> None:
