@@ -1,0 +1,67 @@
+"""A sound card without hardware: PulseAudio with a null sink, whose monitor is the default microphone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from support import needs
+
+_ALSA = """</usr/share/alsa/alsa.conf>
+pcm.!default { type pulse }
+ctl.!default { type pulse }
+"""
+
+
+class Pulse:
+    """A PulseAudio daemon of this test's own; what is played into it is heard from the device `default`."""
+
+    def __init__(self, folder: Path) -> None:
+        for program in ("pulseaudio", "pactl", "paplay"):
+            needs.program(program)
+        self._folder = folder
+        run = folder / "run"
+        run.mkdir(mode=0o700, exist_ok=True)
+        (folder / "alsa.conf").write_text(_ALSA)
+        self.environment = {
+            "XDG_RUNTIME_DIR": str(run),
+            "PULSE_RUNTIME_PATH": str(run / "pulse"),
+            "PULSE_STATE_PATH": str(folder / "state"),
+            "PULSE_COOKIE": str(folder / "cookie"),
+            "ALSA_CONFIG_PATH": str(folder / "alsa.conf"),
+        }
+
+    def start(self) -> None:
+        """Starts the daemon, with the null sink `fake`."""
+        options = ["--exit-idle-time=-1", "--daemonize=no", "--log-level=error", "-n"]
+        modules = [
+            "module-native-protocol-unix",
+            "module-null-sink sink_name=fake rate=48000",
+        ]
+        for module in modules:
+            options += ["-L", module]
+        self._daemon = subprocess.Popen(
+            ["pulseaudio", *options], env=self._env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(100):
+            if self._run("pactl", "set-default-source", "fake.monitor").returncode == 0:
+                return
+            time.sleep(0.05)
+        needs._missing("PulseAudio doesn't start here")
+
+    def kill(self) -> None:
+        """Ends the daemon without a word."""
+        self._daemon.kill()
+        self._daemon.wait()
+
+    def play(self, path: Path) -> subprocess.Popen[bytes]:
+        """Plays a file into the microphone, in the background."""
+        return subprocess.Popen(["paplay", "--device=fake", str(path)], env=self._env())
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, env=self._env(), capture_output=True, check=False)
+
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
