@@ -72,6 +72,7 @@ class Agent:
         conversation: everything that the session remembers, and the models that judge.
         inference: where the encoders and the fusion model run.
         publish: takes each prediction, in the order in which the utterances ended.
+        look: finds the faces in a picture when it arrives; without it, whole pictures are kept until they are encoded.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Agent:
         conversation: Conversation,
         inference: Inference,
         publish: Callable[[Prediction], Awaitable[None]],
+        look: Callable[[VideoFrame], Awaitable[VideoFrame]] | None = None,
     ) -> None:
         self._source = source
         self._cutter = cutter
@@ -91,6 +93,7 @@ class Agent:
         self._conversation = conversation
         self._inference = inference
         self._publish = publish
+        self._look = look
         self._captured = Mailbox[AudioChunk | VideoFrame](CAPTURED, "block", "captured")
 
     def stop(self) -> None:
@@ -118,7 +121,8 @@ class Agent:
 
         async for captured in self._captured:
             if isinstance(captured, VideoFrame):
-                self._aligner.see(captured)
+                if self._aligner.wants(captured):
+                    self._aligner.see(await self._look(captured) if self._look else captured)
                 continue
             for utterance in cut(self._cutter.push(captured)):
                 await cuts.put(utterance)

@@ -1,7 +1,8 @@
 """Where sound meets pictures: joins a segment with the frames taken while it was spoken.
 
-Pictures are remembered for a short while, at a low rate, and forgotten oldest first, whatever the camera does. No
-asyncio and no clock in here: what is joined depends only on capture times.
+Pictures are remembered for a short while, at a low rate, and forgotten oldest first, whatever the camera does. Where
+faces were cut out on arrival, the crops are all that is kept: minutes of them take a megabyte. No asyncio and no clock
+in here: what is joined depends only on capture times.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class FrameRing:
         forgotten: pictures that had to go, while still within `seconds`, to keep to the memory.
     """
 
-    def __init__(self, rate_hz: float = 5.0, seconds: float = 20.0, megabytes: float = 96.0) -> None:
+    def __init__(self, rate_hz: float = 10.0, seconds: float = 20.0, megabytes: float = 96.0) -> None:
         self._rate_hz = rate_hz
         self._span_ns = int(seconds * NS_PER_S)
         self._room_bytes = int(megabytes * 1e6)
@@ -37,14 +38,17 @@ class FrameRing:
         """How many pictures are kept."""
         return len(self._frames)
 
+    def wants(self, frame: VideoFrame) -> bool:
+        """Whether it is time for a picture of this source."""
+        return self._slot(frame) > self._slots.get(frame.source, -1)
+
     def push(self, frame: VideoFrame) -> None:
         """Takes a picture, if it is time for one. Pictures of one source must come in order of capture."""
-        slot = int(frame.captured_ns * self._rate_hz // NS_PER_S)
-        if slot <= self._slots.get(frame.source, -1):
+        if not self.wants(frame):
             return
-        self._slots[frame.source] = slot
+        self._slots[frame.source] = self._slot(frame)
         self._frames.append(frame)
-        self._bytes += frame.image.nbytes
+        self._bytes += _size_bytes(frame)
         while self._frames[0].captured_ns < frame.captured_ns - self._span_ns:
             self._drop()
         while self._bytes > self._room_bytes:
@@ -56,8 +60,11 @@ class FrameRing:
         found = [frame for frame in self._frames if start_ns <= frame.captured_ns < end_ns]
         return tuple(sorted(found, key=lambda frame: (frame.captured_ns, frame.source)))
 
+    def _slot(self, frame: VideoFrame) -> int:
+        return int(frame.captured_ns * self._rate_hz // NS_PER_S)
+
     def _drop(self) -> None:
-        self._bytes -= self._frames.popleft().image.nbytes
+        self._bytes -= _size_bytes(self._frames.popleft())
 
 
 class Aligner:
@@ -65,6 +72,10 @@ class Aligner:
 
     def __init__(self, ring: FrameRing | None = None) -> None:
         self._ring = FrameRing() if ring is None else ring  # an empty ring is false
+
+    def wants(self, frame: VideoFrame) -> bool:
+        """Whether it is time for a picture; others need not be looked at."""
+        return self._ring.wants(frame)
 
     def see(self, frame: VideoFrame) -> None:
         """Takes a picture."""
@@ -84,6 +95,10 @@ class Aligner:
             speaker_confidence=0.0,
             source=segment.source,
         )
+
+
+def _size_bytes(frame: VideoFrame) -> int:
+    return frame.image.nbytes + sum(face.crop.nbytes for face in frame.faces or ())
 
 
 def with_words(utterance: Utterance, transcript: Transcript) -> Utterance:

@@ -19,6 +19,7 @@ from mer_agent.conversation import Conversation
 from mer_agent.encoders import weights
 from mer_agent.encoders.base import Encoder, create, limit_threads
 from mer_agent.inference import Inference
+from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
@@ -51,6 +52,11 @@ class Models:
             model=self.card.name,
             seats=seats,
         )
+
+    def watcher(self) -> FaceWatcher | None:
+        """Gives what finds the faces of one session; None if no encoder reads them."""
+        sees = any(encoder.modality == "visual" for encoder in self.encoders)
+        return FaceWatcher(weights.path("yunet")) if sees else None
 
 
 async def load(settings: Settings, inference: Inference) -> Models:
