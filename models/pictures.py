@@ -21,31 +21,44 @@ FOLDER = "images/results"
 
 BARS = ("peers", "meld", "ablation", "readings", "contrastive", "fusions", "mosi", "modalities", "bidirectional")
 SWEEPS = ("windows", "margin", "batches")
+CONFUSED = ("peers", "meld")
+"""Plans whose confusion matrix of AR-IIGCN is drawn."""
 _BLUE, _GREY, _RED = "#3b6ea5", "#b9c4d0", "#c0504d"
 
 
 def draw(measured: Sequence[Measured], docs: Path) -> dict[str, str]:
-    """Draws a picture for each plan that has one; gives plan name -> file, relative to `docs`.
+    """Draws all pictures of `names` and gives their names.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    drawn = {}
     for each in measured:
-        if len(each.found) < 2:
+        if not _has_picture(each):
             continue
-        if each.name in BARS:
-            _save(docs, each.name, partial(_bars, each), height=0.45 + 0.3 * len(each.found))
-        elif each.name in SWEEPS:
+        if each.name in SWEEPS:
             _save(docs, each.name, partial(_sweep, each), height=2.4)
         else:
-            continue
-        drawn[each.name] = f"{FOLDER}/{each.name}.svg"
-        ours = next((runs for row, runs in each.found if row.model == "ar-iigcn"), None)
-        if each.name in ("peers", "meld") and ours:
-            _save(docs, f"{each.name}-confusion", partial(_confusion, ours), height=4.2, width=4.8)
-            drawn[f"{each.name}-confusion"] = f"{FOLDER}/{each.name}-confusion.svg"
-    return drawn
+            _save(docs, each.name, partial(_bars, each), height=0.45 + 0.3 * len(each.found))
+        if each.name in CONFUSED and _ours(each):
+            _save(docs, f"{each.name}-confusion", partial(_confusion, _ours(each)), height=4.2, width=4.8)
+    return names(measured)
+
+
+def names(measured: Sequence[Measured]) -> dict[str, str]:
+    """Gives plan name (and plan name + `-confusion`) -> picture file, relative to the folder of the page."""
+    found = [each.name for each in measured if _has_picture(each)]
+    found += [
+        f"{each.name}-confusion" for each in measured if each.name in CONFUSED and each.name in found and _ours(each)
+    ]
+    return {name: f"{FOLDER}/{name}.svg" for name in found}
+
+
+def _has_picture(each: Measured) -> bool:
+    return len(each.found) > 1 and each.name in (*BARS, *SWEEPS)
+
+
+def _ours(each: Measured) -> list[dict[str, Any]]:
+    return next((runs for row, runs in each.found if row.model == "ar-iigcn"), [])
 
 
 @torch.no_grad()

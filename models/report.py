@@ -103,6 +103,8 @@ def markdown(measured: Sequence[Measured], pictures: dict[str, str]) -> str:
             parts.append(f"![{each.plan.title}]({pictures[each.name]})")
         if each.name in ("peers", "meld"):
             parts.append(_classes(each))
+        if f"{each.name}-confusion" in pictures:
+            parts.append(f"![AR-IIGCN's confusions]({pictures[f'{each.name}-confusion']})")
         if each.name == "peers":
             parts.append(_kinds(each))
     parts += ["### Protocol paper: the best test epoch", _PAPER, _paper(measured), END]
