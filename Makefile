@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := agent,live,train,dev
 
-.PHONY: demo test check install weights lint clean help
+.PHONY: demo test check bench install weights lint clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,6 +17,11 @@ test: install weights ## run all tests
 	@$(BIN)/python -m pytest
 
 check: lint test ## what CI runs
+
+bench: install weights ## train what docs/results.md lists and has no record yet (hours), and rewrite that page
+	@$(BIN)/mer-agent weights pull minilm >/dev/null # for the comparison of text encoders
+	@$(BIN)/mer-agent bench accuracy --jobs 2
+	@$(BIN)/mer-agent bench report --page docs/results.md
 
 lint: install ## style and types
 	@$(BIN)/ruff check .
