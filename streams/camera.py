@@ -85,6 +85,7 @@ class Camera:
         self._rate_hz = rate_hz
         self._size = width, height
         self._sequence = 0
+        self._checksum = -1
         is_file = Path(wanted).is_file()
         # A picture may well stand still in a film.
         self.patience = Patience(stale_ns=None) if is_file else Patience()
@@ -141,6 +142,11 @@ class Camera:
         self._sequence += 1
         return VideoFrame(image, captured_ns, self._sequence - 1, self.source)
 
+    def is_new(self, checksum: int) -> bool:
+        """Whether a picture differs from the last one, also from that before the camera was opened again."""
+        known, self._checksum = self._checksum, checksum
+        return checksum != known
+
     def slot(self, captured_ns: int) -> int:
         """Which 1 / rate_hz of session time a moment is in."""
         return int(captured_ns * self._rate_hz // NS_PER_S)
@@ -191,7 +197,7 @@ class CameraCapture:
         self._done.wait()
 
     def _look(self) -> None:
-        last_slot, last_sum, begun_s = -1, -1, time.monotonic()
+        last_slot, begun_s = -1, time.monotonic()
         while not self._stop.is_set():
             if not self._video.grab():
                 self._give_up()
@@ -211,11 +217,10 @@ class CameraCapture:
             last_slot = slot
             image = self._scaled(image)
             # Two pictures of a living sensor never have the same sum: there is noise in every one.
-            checksum = zlib.crc32(image.data)
-            self.pulse.beat(now_ns, fresh=checksum != last_sum)
-            if checksum != last_sum and not self._stop.is_set():
+            fresh = self._camera.is_new(zlib.crc32(image.data))
+            self.pulse.beat(now_ns, fresh)
+            if fresh and not self._stop.is_set():
                 self._deliver(self._camera.frame(image, now_ns))
-            last_sum = checksum
 
     def _give_up(self) -> None:
         if self._paced:

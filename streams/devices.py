@@ -50,10 +50,8 @@ def choose(devices: Sequence[DeviceInfo], wanted: str, kind: str) -> DeviceInfo:
         names = ", ".join(f"{device.index} {device.name}" for device in found)
         raise DeviceError(f"more than one {kind} is called {wanted!r}: {names}; name it by its number")
     if not found:
-        names = [device.name for device in devices]
-        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(f'{d.index} {d.name}' for d in devices)}"
-        )
+        near = difflib.get_close_matches(wanted, [device.name for device in devices], n=1, cutoff=0.5)
+        listed = ", ".join(f"{device.index} {device.name}" for device in devices)
+        hint = f"did you mean {near[0]!r}?" if near else f"there is: {listed}."
         raise DeviceError(f"there is no {kind} {wanted!r}; {hint} `mer-agent devices` lists all")
     return found[0]

@@ -172,7 +172,7 @@ class MicrophoneCapture:
         self._samples += len(sound)
         for chunk in self._chunker.push(self._resampler.push(sound.T)):
             self._deliver(chunk)
-        self.pulse.beat(self._clock.now_ns(), fresh=bool(sound.any()))
+        self.pulse.beat(self._clock.now_ns(), fresh=bool(sound.any()) or not self.pulse.given)
 
     def _hear(self, block: NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
         """PortAudio's callback. An error in here would end the stream without a word."""

@@ -53,6 +53,8 @@ class Pulse:
     """Session time at which it last gave anything."""
     fresh_ns: int
     """Session time at which it last gave something new: another picture, a sample that is not 0."""
+    fresh: bool = False
+    """Whether it has given anything new yet."""
     given: bool = False
     """Whether it has given anything yet."""
     fault: str | None = None
@@ -65,7 +67,7 @@ class Pulse:
         self.alive_ns = now_ns
         self.given = True
         if fresh:
-            self.fresh_ns = now_ns
+            self.fresh_ns, self.fresh = now_ns, True
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,8 @@ class Supervisor(Generic[T]):
             if not pulse.given:
                 continue
             if patience.stale_ns is None or now_ns - pulse.fresh_ns <= patience.stale_ns:
+                if not pulse.fresh:
+                    continue  # opened again, and still the old picture
                 if self._told is not None:
                     log.warning("%s: is back", self._device.source)
                     self._told = None

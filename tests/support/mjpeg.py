@@ -60,7 +60,7 @@ class NetworkCamera:
                             return
                         camera._serve(self.wfile, number)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *arguments: Any) -> None:
                 pass
 
         ThreadingHTTPServer.allow_reuse_address = True
