@@ -3,25 +3,26 @@
     source --chunks, frames--> cut --utterances--> understand --percepts--> judge --predictions--> publish
 
 Every arrow but the last is a bounded mailbox. Each stage closes the mailbox behind it when it ends, so the end of the
-stream runs through the stages, and each drains before the next one ends. A bug in any stage ends them all.
+stream runs through the stages, and each drains before the next one ends. A bug in any stage ends them all. What is
+guessed while somebody speaks (`provisional`) goes past the mailboxes, and is dropped rather than waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Protocol
 
-from mer_agent.aligner import Aligner, with_words
-from mer_agent.conversation import Conversation, Percept
+from mer_agent.aligner import Aligner
+from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
-from mer_agent.segmenter import SpeechCutter
+from mer_agent.perception import Cut, Perceived, Perception
+from mer_agent.provisional import Provisional
+from mer_agent.segmenter import Speech, SpeechCutter
 from mer_agent.streams.mailbox import Mailbox, Sink
-from mer_agent.streams.types import AudioChunk, Prediction, Segment, Transcript, Utterance, VideoFrame
-
-T = TypeVar("T")
+from mer_agent.streams.types import AudioChunk, Prediction, Segment, Transcript, VideoFrame
 
 CAPTURED = 64
 """How many chunks and frames may wait: two seconds of sound."""
@@ -37,30 +38,6 @@ class Source(Protocol):
         ...
 
 
-class Words(Protocol):
-    """Finds the words of a segment (`streams.transcriber`)."""
-
-    async def transcribe(self, segment: Segment) -> Transcript:
-        """Gives the words; an empty transcript when there are none."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """An utterance that has just been cut, and the segment that it was made of."""
-
-    segment: Segment
-    utterance: Utterance
-
-
-@dataclass(frozen=True, slots=True)
-class Perceived:
-    """An utterance whose words and voice are known, on its way to the fusion model."""
-
-    utterance: Utterance
-    percept: Percept
-
-
 class Agent:
     """Hears a source and publishes what it finds: the whole path from sound to emotion.
 
@@ -68,11 +45,14 @@ class Agent:
         source: what is heard and, where an encoder reads pictures, seen.
         cutter: cuts the sound into segments of speech.
         aligner: makes an utterance of a segment, with the pictures taken while it was spoken.
-        words: finds what was said.
+        perception: finds the words, voice and face of an utterance.
         conversation: everything that the session remembers, and the models that judge.
         inference: where the encoders and the fusion model run.
-        publish: takes each prediction, in the order in which the utterances ended.
+        publish: takes each final prediction, in the order in which the utterances ended, and each revision.
         look: finds the faces in a picture when it arrives; without it, whole pictures are kept until they are encoded.
+        provisional: guesses while an utterance is open; None doesn't.
+        over: tells from the words up to a pause, and their sound, whether the sentence is plainly over; the end of the
+            utterance is then declared sooner. None never asks, and so never waits for the words.
     """
 
     def __init__(
@@ -80,20 +60,27 @@ class Agent:
         source: Source,
         cutter: SpeechCutter,
         aligner: Aligner,
-        words: Words,
+        perception: Perception,
         conversation: Conversation,
         inference: Inference,
         publish: Callable[[Prediction], Awaitable[None]],
         look: Callable[[VideoFrame], Awaitable[VideoFrame]] | None = None,
+        provisional: Provisional | None = None,
+        over: Callable[[Transcript, Segment], bool] | None = None,
     ) -> None:
         self._source = source
         self._cutter = cutter
         self._aligner = aligner
-        self._words = words
+        self._perception = perception
         self._conversation = conversation
         self._inference = inference
         self._publish = publish
         self._look = look
+        self._provisional = provisional
+        self._over = over
+        self._numbers = itertools.count(1)
+        self._waiting = 0  # utterances that have ended and are not yet judged
+        self._open: dict[tuple[str, int], str] = {}  # source and start of an open utterance -> its id
         self._captured = Mailbox[AudioChunk | VideoFrame](CAPTURED, "block", "captured")
 
     def stop(self) -> None:
@@ -107,6 +94,7 @@ class Agent:
         # One mailbox for sound and pictures keeps them in order of capture, at any speed.
         frames = self._captured if self._conversation.sees else None
         async with asyncio.TaskGroup() as stages:
+            self._start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]] = stages.create_task
             stages.create_task(self._source.run(self._captured, frames), name="source")
             stages.create_task(self._cut(cuts), name="cut")
             stages.create_task(self._understand(cuts, percepts), name="understand")
@@ -114,34 +102,55 @@ class Agent:
 
     async def _cut(self, cuts: Mailbox[Cut]) -> None:
         """Cuts utterances out of the sound and joins them with the pictures."""
-        numbers = iter(range(1, 2**63))
-
-        def cut(segments: Iterable[Segment]) -> list[Cut]:
-            return [Cut(segment, self._aligner.utterance(f"u{next(numbers):06d}", segment)) for segment in segments]
-
         async for captured in self._captured:
             if isinstance(captured, VideoFrame):
                 if self._aligner.wants(captured):
                     self._aligner.see(await self._look(captured) if self._look else captured)
                 continue
-            for utterance in cut(self._cutter.push(captured)):
-                await cuts.put(utterance)
-        for utterance in cut(self._cutter.finish()):
-            await cuts.put(utterance)
+            for speech in self._cutter.follow(captured):
+                await self._follow(speech, cuts)
+        for segment in self._cutter.finish():
+            await self._follow(Speech("closed", segment), cuts)
         cuts.close()
+
+    async def _follow(self, speech: Speech, cuts: Mailbox[Cut]) -> None:
+        """Does what the news of an utterance asks for; one that is closed goes on to the next stage."""
+        segment = speech.segment
+        key = (segment.source, segment.start_ns)
+        if speech.stage == "begun":
+            self._open[key] = f"u{next(self._numbers):06d}"
+        id_ = self._open.get(key) or f"u{next(self._numbers):06d}"
+        if speech.stage == "resumed":
+            self._perception.drop(segment.source)
+        if self._provisional is not None:
+            {
+                "begun": self._provisional.begin,
+                "paused": self._provisional.pause,
+                "resumed": self._provisional.resume,
+                "closed": self._provisional.end,
+            }.get(speech.stage, lambda id_: None)(id_)
+        if speech.stage in ("begun", "resumed"):
+            return
+        cut = Cut(segment, self._aligner.utterance(id_, segment))
+        if speech.stage == "open" and self._provisional is not None:
+            self._provisional.look(cut, self._start, busy=self._waiting > 0)
+        elif speech.stage == "paused":
+            self._perception.begin(cut, self._start)
+            if self._over is not None:
+                # To wait here costs nothing: the utterance can't be judged before its words are known. And it makes
+                # the answer a matter of the sound alone, whatever the speed of the machine.
+                transcript = await self._perception.words_ahead(segment.source)
+                if transcript is not None and self._over(transcript, segment):
+                    self._cutter.over(segment.source)
+        elif speech.stage == "closed":
+            self._open.pop(key, None)
+            self._waiting += 1
+            await cuts.put(replace(cut, ahead=self._perception.take(segment)))
 
     async def _understand(self, cuts: Mailbox[Cut], percepts: Mailbox[Perceived]) -> None:
         """Finds the words and, meanwhile, encodes voice and face."""
         async for cut in cuts:
-            async with asyncio.TaskGroup() as both:
-                transcribing = both.create_task(_timed(self._words.transcribe(cut.segment)))
-                hearing = both.create_task(self._inference.run(self._conversation.hear, cut.utterance))
-            transcript, words_ms = transcribing.result()
-            percept = hearing.result().after(
-                endpoint=(cut.segment.declared_ns - cut.segment.end_ns) / 1e6,
-                words=words_ms,
-            )
-            await percepts.put(Perceived(with_words(cut.utterance, transcript), percept))
+            await percepts.put(await self._perception.perceive(cut, self._start))
         percepts.close()
 
     async def _judge(self, percepts: Mailbox[Perceived]) -> None:
@@ -149,9 +158,23 @@ class Agent:
         async for perceived in percepts:
             judging = self._inference.run(self._conversation.judge, perceived.utterance, perceived.percept)
             await self._publish(await judging)
+            self._waiting -= 1
+            if perceived.late is not None:
+                self._start(self._revise(perceived.utterance.id, perceived.late))
 
+    async def _revise(self, utterance_id: str, late: asyncio.Task[tuple[Transcript, float]]) -> None:
+        """Judges an utterance again when the words that it had to do without are there."""
+        transcript, _ = await late
+        await self.correct(utterance_id, transcript=transcript)
 
-async def _timed(work: Awaitable[T]) -> tuple[T, float]:
-    """What `work` gives, and how many milliseconds it took."""
-    begun = time.perf_counter()
-    return await work, (time.perf_counter() - begun) * 1000
+    async def correct(
+        self, utterance_id: str, *, transcript: Transcript | None = None, speaker: int | None = None
+    ) -> None:
+        """Takes words or a speaker that came late, and publishes a revision if that changes anything."""
+
+        def revise() -> Prediction | None:
+            return self._conversation.revise(utterance_id, transcript=transcript, speaker=speaker)
+
+        revision = await self._inference.run(revise)
+        if revision is not None:
+            await self._publish(revision)

@@ -141,7 +141,7 @@ class Conversation:
         utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
         past = self._past_turns()
         known = self._known(utterance, heard, past)
-        known = replace(known, timings_ms=timings_ms | known.timings_ms)
+        known = replace(known, timings_ms={**timings_ms, **known.timings_ms})
         prediction = self._predict(
             utterance, known, "final", lambda: self._stream.append(utterance.id, utterance.speaker, known.features)
         )
@@ -175,7 +175,8 @@ class Conversation:
         if judged is None:
             return None
         before = judged.prediction
-        utterance, features, failed = before.utterance, dict(judged.features), []
+        utterance, features = before.utterance, dict(judged.features)
+        failed: tuple[str, ...] = ()
         if speaker is not None and speaker != utterance.speaker:
             utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
         if transcript is not None and transcript.text != utterance.text:
@@ -184,10 +185,10 @@ class Conversation:
             read = self._encode(utterance, readers, judged.past)
             features = {id_: v for id_, v in features.items() if id_ not in {r.feature for r in readers}}
             features |= read.features
-            failed += read.failed
+            failed = read.failed
         if utterance == before.utterance:
             return None
-        known = Percept(features, {}, tuple(failed))
+        known = Percept(features, {}, failed)
         prediction = self._predict(
             utterance, known, "revision", lambda: self._stream.revise(utterance_id, utterance.speaker, features)
         )

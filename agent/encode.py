@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_agent import __version__
-from mer_agent.agent import Agent, Words
+from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner
 from mer_agent.config.settings import Settings
 from mer_agent.conversation import Conversation
@@ -32,11 +32,12 @@ from mer_agent.encoders.base import Encoder
 from mer_agent.errors import InputError, WeightsError
 from mer_agent.inference import ThreadInference
 from mer_agent.models.stream import Judgement
+from mer_agent.perception import Perception, Words
 from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams import engines
 from mer_agent.streams.clock import VirtualClock
 from mer_agent.streams.replay import ReplaySource, open_media
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, Prediction, Segment, Transcript, Utterance
 from mer_agent.streams.vad import SileroVad
 
@@ -81,7 +82,8 @@ async def encode(
     weights.set_directory(settings.weights.dir)
     base.limit_threads(settings.encoders.threads)
     encoders = tuple(_encoders(settings, wanted, with_text, say))
-    words = _words(settings) if with_text or any(encoder.modality == "text" for encoder in encoders) else _NoWords()
+    reads = with_text or any(encoder.modality == "text" for encoder in encoders)
+    words = engines.create(settings.transcriber, weights.path) if reads else _NoWords()
     notebook, inference = _Notebook(), ThreadInference()
     utterances: list[Utterance] = []
     failed: dict[str, int] = {}
@@ -99,7 +101,7 @@ async def encode(
         ReplaySource(path, clock=VirtualClock(started_at=recording.started_at), speed=math.inf),
         SpeechCutter(SileroVad().stream, settings.segmenter),
         Aligner(),
-        words,
+        Perception(words, conversation, inference),
         conversation,
         inference,
         keep,
@@ -108,7 +110,7 @@ async def encode(
         await agent.run()
     finally:
         inference.close()
-        if isinstance(words, Transcriber):
+        if not isinstance(words, _NoWords):
             words.close()
     rows = {
         encoder.feature: tuple(notebook.rows.get(one.id, {}).get(encoder.feature) for one in utterances)
@@ -186,16 +188,6 @@ def _encoders(settings: Settings, wanted: Sequence[str], with_text: bool, say: C
     return found
 
 
-def _words(settings: Settings) -> Transcriber:
-    return Transcriber(
-        weights.path(settings.transcriber.weights),
-        language=settings.transcriber.language or None,
-        beam_size=settings.transcriber.beam_size,
-        compute_type=settings.transcriber.compute_type,
-        cpu_threads=settings.transcriber.threads,
-    )
-
-
 class _NoWords(Words):
     """Nobody asked for words."""
 
@@ -213,3 +205,10 @@ class _Notebook:
         self.rows[utterance_id] = {feature: vector.numpy() for feature, vector in features.items()}
         nothing: Any = np.zeros(0, np.float32)  # of a fusion model's tensors none is needed, so neither is torch
         return Judgement(nothing, 0, (), ())
+
+    def preview(self, speaker: int | None, features: Mapping[str, Any]) -> Judgement:
+        """Nobody asks for it."""
+        raise NotImplementedError
+
+    def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Any]) -> None:
+        """Nothing comes late."""

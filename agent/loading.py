@@ -19,9 +19,10 @@ from mer_agent.conversation import Conversation
 from mer_agent.encoders import weights
 from mer_agent.encoders.base import Encoder, create, limit_threads
 from mer_agent.inference import Inference
+from mer_agent.streams import engines
+from mer_agent.streams.engines import Engine
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
 from mer_agent.streams.vad import SileroVad
 from mer_agent.terminal import agent_extra
@@ -36,7 +37,9 @@ class Models:
     """What is loaded once and never changes, whatever the number of conversations."""
 
     vad: SileroVad
-    words: Transcriber
+    words: Engine
+    partial_words: Engine
+    """The same as `words`, or a lighter one."""
     encoders: tuple[Encoder, ...]
     fusion: ARIIGCN
     card: Card
@@ -53,6 +56,11 @@ class Models:
             seats=seats,
         )
 
+    def close(self) -> None:
+        """Takes no more speech to be transcribed."""
+        self.words.close()
+        self.partial_words.close()
+
     def watcher(self) -> FaceWatcher | None:
         """Gives what finds the faces of one session; None if no encoder reads them."""
         sees = any(encoder.modality == "visual" for encoder in self.encoders)
@@ -68,18 +76,17 @@ async def load(settings: Settings, inference: Inference) -> Models:
         MissingExtraError: the agent's extra is not installed.
     """
     weights.set_directory(settings.weights.dir)
-    words = Transcriber(
-        weights.path(settings.transcriber.weights),
-        language=settings.transcriber.language or None,
-        beam_size=settings.transcriber.beam_size,
-        compute_type=settings.transcriber.compute_type,
-        cpu_threads=settings.transcriber.threads,
-    )
+    words = engines.create(settings.transcriber, weights.path)
+    partial_words = words
+    if (lighter := settings.partial.weights) and settings.partial.when != "never":
+        partial_words = engines.create(settings.transcriber.model_copy(update={"weights": lighter}), weights.path)
     async with asyncio.TaskGroup() as both:
         both.create_task(words.warm_up())
+        if partial_words is not words:
+            both.create_task(partial_words.warm_up())
         loading = both.create_task(inference.run(_load_encoders_and_fusion, settings))
     encoders, fusion, card = loading.result()
-    models = Models(SileroVad(), words, encoders, fusion, card)
+    models = Models(SileroVad(), words, partial_words, encoders, fusion, card)
     await inference.run(_warm_up, models)
     return models
 

@@ -12,27 +12,33 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from mer_agent.agent import Agent
-from mer_agent.aligner import Aligner
+from mer_agent.aligner import Aligner, FrameRing
 from mer_agent.broker import EmbeddedBroker, subscribe_command
 from mer_agent.config.settings import Settings
+from mer_agent.conversation import Conversation
+from mer_agent.endpoint import Endpoint
 from mer_agent.health import Health
-from mer_agent.inference import ThreadInference
+from mer_agent.inference import Inference, ThreadInference
 from mer_agent.inputs import Input, ReplayInput
-from mer_agent.loading import load
-from mer_agent.mqtt import Endpoint
+from mer_agent.loading import Models, load
+from mer_agent.perception import Perception
+from mer_agent.provisional import Provisional
 from mer_agent.publisher import Publisher
 from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.live import LiveSource
+from mer_agent.streams.partial_words import PartialWords
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import NS_PER_S, Prediction
+from mer_agent.streams.types import NS_PER_S, Prediction, VideoFrame
 from mer_agent.terminal import INTERRUPTED
+from mer_agent.turn_end import plainly_over
 
 STOP_S = 2.0
 """After the first Ctrl-C, how long the utterances already heard may take to be judged."""
@@ -131,7 +137,7 @@ async def run(
         await publisher.wait_connected()
         say("Loading models ...")
         models = await load(settings, inference)
-        stack.callback(models.words.close)
+        stack.callback(models.close)
         summary.ready_s = time.monotonic() - begun
         say(f"Ready after {summary.ready_s:.1f} s; {heard.title}")
         ready()
@@ -152,21 +158,25 @@ async def run(
             summary.count(message)
             for sink in sinks:
                 sink(message)
-            if heard.live:
+            if heard.live or message.kind == "partial":
                 publisher.publish(message)
             else:
                 await publisher.publish_wait(message)
 
         source = heard.source(clock, Health(publisher.set_status).report)
         seats = {source_id: number for number, source_id in enumerate(heard.speakers)}
+        conversation = models.conversation(SpeakerTracker(settings.speakers), seats)
         agent = Agent(
             source,
             SpeechCutter(models.vad.stream, settings.segmenter),
-            Aligner(),
-            models.words,
-            models.conversation(SpeakerTracker(settings.speakers), seats),
+            Aligner(FrameRing(settings.camera.rate_hz)),
+            _perception(settings, heard, models, conversation, inference),
+            conversation,
             inference,
             publish,
+            look=_look(models.watcher(), stack),
+            provisional=_provisional(settings, heard, models, conversation, inference, publish),
+            over=plainly_over if settings.segmenter.least_hangover_ms else None,
         )
         interruption.drain = source.stop if isinstance(source, LiveSource) else agent.stop
         await agent.run()
@@ -179,12 +189,57 @@ async def run(
     return summary
 
 
+def _perception(
+    settings: Settings, heard: Input, models: Models, conversation: Conversation, inference: Inference
+) -> Perception:
+    """What finds the words; in advance where time counts, or where the end of an utterance depends on them."""
+    return Perception(
+        models.words,
+        conversation,
+        inference,
+        ahead=bool(settings.segmenter.least_hangover_ms) or (heard.real_time and settings.transcriber.ahead),
+        # A recording waits, so that it gives the same at any speed.
+        patience_s=settings.transcriber.patience_s if heard.live else None,
+    )
+
+
+def _provisional(
+    settings: Settings,
+    heard: Input,
+    models: Models,
+    conversation: Conversation,
+    inference: Inference,
+    publish: Callable[[Prediction], Awaitable[None]],
+) -> Provisional | None:
+    """What guesses while somebody speaks, if that is wanted."""
+    rules = settings.partial
+    if rules.when == "never" or (rules.when == "live" and not heard.real_time):
+        return None
+    words = PartialWords(models.partial_words, every_ms=rules.words_ms, load=rules.load) if rules.words_ms else None
+    return Provisional(conversation, inference, publish, threshold=rules.threshold, words=words)
+
+
+def _look(
+    watcher: FaceWatcher | None, stack: contextlib.AsyncExitStack
+) -> Callable[[VideoFrame], Awaitable[VideoFrame]] | None:
+    """What finds faces in a thread of its own: a picture must not wait for an utterance that is being judged."""
+    if watcher is None:
+        return None
+    eyes = ThreadInference("faces")
+    stack.callback(eyes.close)
+
+    async def look(frame: VideoFrame) -> VideoFrame:
+        return await eyes.run(watcher.see, frame)
+
+    return look
+
+
 async def _endpoint(settings: Settings, stack: contextlib.AsyncExitStack) -> Endpoint:
     """The broker of the settings, or an embedded one that runs as long as the session."""
     if settings.mqtt.url:
         return Endpoint.from_settings(settings.mqtt)
     broker = await stack.enter_async_context(EmbeddedBroker(settings.mqtt.port or None))
-    return Endpoint.parse(broker.url)
+    return Endpoint.parse(broker.url, version="3.1.1")
 
 
 class _Interruption:

@@ -10,6 +10,7 @@ from mer_agent.aligner import Aligner
 from mer_agent.conversation import SPEAKER_FEATURE, Conversation
 from mer_agent.errors import FaultError
 from mer_agent.inference import Inference, InlineInference, ThreadInference
+from mer_agent.perception import Perception
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import Prediction
@@ -24,12 +25,13 @@ def agent(
     encoders = [FakeEncoder("text/mpnet@1", "text"), FakeEncoder(SPEAKER_FEATURE, "audio", torch.ones(256))]
     stream = stream or FakeStream([[0.9, 0.1], [0.2, 0.8]])
     inference: Inference = ThreadInference() if threads else InlineInference()
+    conversation = Conversation(stream, encoders, SpeakerTracker(), labels=("happy", "sad"), label_set="two", model="f")
     return Agent(
         source,
         SpeechCutter(LoudnessVad),
         Aligner(),
-        words,
-        Conversation(stream, encoders, SpeakerTracker(), labels=("happy", "sad"), label_set="two", model="fake"),
+        Perception(words, conversation, inference),
+        conversation,
         inference,
         publish,  # type: ignore[arg-type]
     )
