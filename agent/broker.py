@@ -29,6 +29,8 @@ STOP_S = 2.0
 """To hand out what waits, and again to close: beyond that the broker is dropped as it is."""
 
 _LISTENER = "default"
+_UNSUPPORTED = b"\x20\x03\x00\x84\x00"
+"""MQTT 5's way to say that we don't speak it. amqtt 0.12.1 would misread the greeting and wait for the rest of it."""
 _CONFIG = {
     # "External" means that we own the server socket: we can bind it ourselves, and close it ourselves.
     "listeners": {_LISTENER: {"type": "external"}},
@@ -48,6 +50,21 @@ class _Broker(Broker):  # type: ignore[misc]
         holders = self._subscriptions.get(subscription[0], ())
         if any(holder.client_id == session.client_id for holder, _ in holders):
             await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
+class _Begun(StreamReaderAdapter):  # type: ignore[misc]
+    """A connection of which some bytes have been read already."""
+
+    def __init__(self, begun: bytes, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._begun = begun
+
+    async def read(self, n: int = -1) -> bytes:
+        if not self._begun:
+            return bytes(await super().read(n))
+        part = self._begun if n == -1 else self._begun[:n]
+        self._begun = self._begun[len(part) :]
+        return part if n in (-1, len(part)) else part + await super().read(n - len(part))
 
 
 class EmbeddedBroker:
@@ -104,7 +121,14 @@ class EmbeddedBroker:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            await self._broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+            # amqtt stumbles over clients that are gone before it has closed their connection.
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                begun = await _greeting(reader)
+                if begun[-1] == 5:
+                    writer.write(_UNSUPPORTED)
+                    await writer.drain()
+                    return
+                await self._broker.external_connected(_Begun(begun, reader), StreamWriterAdapter(writer), _LISTENER)
         finally:
             self._writers.discard(writer)
             writer.close()
@@ -116,6 +140,14 @@ class EmbeddedBroker:
             await asyncio.sleep(0)
         while pending := [task for task in self._broker._tasks_queue if not task.done()]:
             await asyncio.wait(pending)
+
+
+async def _greeting(reader: asyncio.StreamReader) -> bytes:
+    """The beginning of a connection, up to the byte that holds the version: length, `MQTT`, 4 or 5."""
+    begun = await reader.readexactly(2)
+    while begun[-1] & 0x80 and len(begun) < 5:  # a length of several bytes
+        begun += await reader.readexactly(1)
+    return begun + await reader.readexactly(7)
 
 
 def subscribe_command(host: str, port: int, topics: Sequence[str]) -> str:

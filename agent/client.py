@@ -16,8 +16,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from mer_agent import mqtt
+from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Backoff, Connect, Delivery, Endpoint
+from mer_agent.mqtt import Backoff, Connect, Delivery
 from mer_agent.schema import SCHEMA, EmotionMessage, StatusMessage, Topics, matches
 
 __all__ = ["EmotionMessage", "EmotionStream", "StatusMessage"]

@@ -11,6 +11,7 @@
     │   └── MissingExtraError     a package of an extra is not installed
     └── FaultError                the world failed: exit code 1
         └── BrokerError           the MQTT broker refused or can't be reached
+            └── RefusedError      it lets us in, but not read or write a topic
 
 Each message says what happened *and* what to do about it. This module imports nothing.
 """
@@ -64,3 +65,7 @@ class FaultError(MerError):
 
 class BrokerError(FaultError):
     """The MQTT broker refused the connection or can't be reached."""
+
+
+class RefusedError(BrokerError):
+    """The MQTT broker doesn't let us read or write a topic."""

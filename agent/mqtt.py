@@ -1,4 +1,4 @@
-"""One connection to an MQTT broker: where it is, how it is opened, and what to say when that fails.
+"""One connection to an MQTT broker: how it is opened, what travels on it, and what to say when that fails.
 
 The only file that knows aiomqtt. Publisher and client see a `Connection`, which tests fake in a few lines, and one
 error: `BrokerError`, whose message is a line for the user.
@@ -14,21 +14,18 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import aiomqtt
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
-from mer_agent.errors import BrokerError, ConfigError
-
-if TYPE_CHECKING:
-    from mer_agent.config.settings import MqttSettings
+from mer_agent.endpoint import Endpoint
+from mer_agent.errors import BrokerError, RefusedError
 
 log = logging.getLogger(__name__)
-
-MqttVersion = Literal["3.1.1", "5"]
 
 CONNECT_S = 3.0
 """To reach the broker's machine. The thread that tries can't be stopped, so this also bounds our shutdown."""
@@ -41,58 +38,22 @@ KEEPALIVE_S = 15
 INBOX = 1000
 """Messages that wait for a slow reader; then the oldest goes."""
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _VERSIONS = {"3.1.1": aiomqtt.ProtocolVersion.V311, "5": aiomqtt.ProtocolVersion.V5}
+_FOR_EVER_S = 0xFFFFFFFF
+_HUNG_UP = "hung up"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a broker is, and as whom we go there."""
+class Details:
+    """What MQTT 5 says beside a payload. MQTT 3.1.1 has no place for it, so nothing may depend on it."""
 
-    host: str
-    port: int = 1883
-    tls: bool = False
-    username: str = ""
-    password: str = field(default="", repr=False)
-    version: MqttVersion = "3.1.1"
-
-    @property
-    def url(self) -> str:
-        """The address without any credentials."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-    @classmethod
-    def parse(cls, url: str, *, username: str = "", password: str = "", version: MqttVersion = "3.1.1") -> Endpoint:
-        """Reads `mqtt[s]://[USER@]HOST[:PORT]`.
-
-        Raises:
-            ConfigError: it is something else, or has the password in it, where `ps` and logs would show it.
-        """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-            parts = urlsplit("")
-        if parts.password is not None:
-            raise ConfigError("the broker's password can't stand in its URL; use MER_MQTT_PASSWORD or a password file")
-        if not host or parts.scheme not in _PORTS or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ConfigError(f"{url!r} is no broker; write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS")
-        user = username or parts.username or ""
-        return cls(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts", user, password, version)
-
-    @classmethod
-    def from_settings(cls, settings: MqttSettings) -> Endpoint:
-        """The broker of the settings, with the password from the environment or its file.
-
-        Raises:
-            ConfigError: the URL or the password file can't be read.
-        """
-        password = settings.password.get_secret_value()
-        if not password and settings.password_file:
-            password = _first_line(settings.password_file)
-        return cls.parse(settings.url, username=settings.username, password=password)
+    content_type: str = ""
+    expiry_s: int | None = None
+    """After so many seconds the broker needn't deliver it any more."""
+    user: tuple[tuple[str, str], ...] = ()
+    """User properties."""
+    response_topic: str = ""
+    correlation: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +63,7 @@ class Delivery:
     topic: str
     payload: bytes
     retained: bool = False
+    details: Details = Details()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +72,20 @@ class Will:
 
     topic: str
     payload: str
+    details: Details = Details()
 
 
 class Connection(Protocol):
     """An open connection. Every method raises BrokerError when it is lost."""
 
-    async def publish(self, topic: str, payload: str, *, qos: int, retain: bool = False) -> None:
-        """Returns when the broker has acknowledged it (QoS 1), or at once (QoS 0)."""
+    async def publish(
+        self, topic: str, payload: str, *, qos: int, retain: bool = False, details: Details = Details()
+    ) -> None:
+        """Returns when the broker has acknowledged it (QoS 1), or at once (QoS 0).
+
+        Raises:
+            RefusedError: the broker doesn't let us write there (only MQTT 5 tells).
+        """
         ...
 
     async def subscribe(self, *filters: str) -> None:
@@ -159,25 +128,9 @@ async def connect(
 
     Raises:
         BrokerError: refused, unreachable, not authorised, or no broker at all.
+        ConfigError: a certificate can't be read.
     """
-    client = _Client(
-        endpoint.host,
-        endpoint.port,
-        username=endpoint.username or None,
-        password=endpoint.password or None,
-        logger=log,
-        protocol=_VERSIONS[endpoint.version],
-        will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None,
-        timeout=ANSWER_S,
-        keepalive=KEEPALIVE_S,
-        queue_type=_keep_newest(overflow or (lambda: None)),
-        max_queued_incoming_messages=INBOX,
-        tls_context=ssl.create_default_context() if endpoint.tls else None,
-        # An utterance is one small packet: it must not wait for a second one.
-        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-    )
-    client._client.connect_timeout = CONNECT_S  # aiomqtt has no setting for it
-    await _open(client, endpoint)
+    client = await _opened(endpoint, will, overflow or (lambda: None))
     try:
         yield _Connection(client, endpoint)
     finally:
@@ -188,12 +141,63 @@ async def connect(
         _read_future(client._disconnected)
 
 
-class _Client(aiomqtt.Client):
-    """aiomqtt, except that it no longer waits to write to a socket that is closed.
+async def _opened(endpoint: Endpoint, will: Will | None, overflow: Callable[[], None]) -> _Client:
+    """A client that is connected, by MQTT 5 if the endpoint leaves it to us and the broker speaks it."""
+    if endpoint.version == "auto":
+        with contextlib.suppress(_UnsupportedError):
+            return await _opened(replace(endpoint, version="5"), will, overflow)
+        endpoint = replace(endpoint, version="3.1.1")
+    five = endpoint.version == "5"
+    client = _Client(
+        endpoint.host,
+        endpoint.port,
+        username=endpoint.username or None,
+        password=endpoint.password or None,
+        logger=log,
+        identifier=endpoint.client_id or None,
+        protocol=_VERSIONS[endpoint.version],
+        # What stays at the broker while we are away: two versions, two ways to say it.
+        clean_session=None if five else not endpoint.keep_s,
+        clean_start=not endpoint.keep_s if five else MQTT_CLEAN_START_FIRST_ONLY,
+        properties=_session_properties(endpoint) if five else None,
+        will=_will(will, five=five) if will else None,
+        timeout=ANSWER_S,
+        keepalive=KEEPALIVE_S,
+        queue_type=_keep_newest(overflow),
+        max_queued_incoming_messages=INBOX,
+        tls_context=endpoint.tls_context(),
+        # An utterance is one small packet: it must not wait for a second one.
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+    )
+    client._client.connect_timeout = CONNECT_S  # aiomqtt has no setting for it
+    await _open(client, endpoint)
+    return client
 
-    aiomqtt 2.5 asks the event loop for that a moment too late: when the broker dies in between, the loop logs a
-    traceback, or watches somebody else's socket that got the same number.
+
+class _UnsupportedError(BrokerError):
+    """The broker doesn't speak this version of MQTT."""
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt, except for three things.
+
+    It no longer waits to write to a socket that is closed. aiomqtt 2.5 asks the event loop for that a moment too late:
+    when the broker dies in between, the loop logs a traceback, or watches somebody else's socket that got the same
+    number. It notices when the broker hangs up instead of greeting us, and when it acknowledges a message only in
+    order to refuse it.
     """
+
+    refusals = 0
+    """How many messages the broker has refused."""
+
+    def _on_disconnect(self, *what: Any) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError(_HUNG_UP))
+        super()._on_disconnect(*what)
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        self.refusals += getattr(reason_code, "value", 0) >= 0x80
+        super()._on_publish(client, userdata, mid, reason_code, properties)
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
         def write() -> None:
@@ -213,25 +217,40 @@ class _Client(aiomqtt.Client):
 class _Connection:
     """`Connection` over aiomqtt."""
 
-    def __init__(self, client: aiomqtt.Client, endpoint: Endpoint) -> None:
+    def __init__(self, client: _Client, endpoint: Endpoint) -> None:
         self._client = client
         self._endpoint = endpoint
 
-    async def publish(self, topic: str, payload: str, *, qos: int, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: str, *, qos: int, retain: bool = False, details: Details = Details()
+    ) -> None:
+        # Of two messages at a time the wrong one could be blamed; the publisher sends one at a time.
+        refused = self._client.refusals
+        properties = _publish_properties(details) if self._five else None
         with self._explained():
-            await self._client.publish(topic, payload, qos=qos, retain=retain, timeout=ACK_S)
+            await self._client.publish(topic, payload, qos, retain, properties, timeout=ACK_S)
+        if self._client.refusals > refused:
+            who = f"user {self._endpoint.username!r}" if self._endpoint.username else "a client without user name"
+            raise RefusedError(f"the broker at {self._endpoint.url} doesn't let {who} write to {topic}; check its ACL")
 
     async def subscribe(self, *filters: str) -> None:
         with self._explained():
             for pattern in filters:
                 (granted,) = await self._client.subscribe(pattern, qos=1)
                 if getattr(granted, "value", granted) >= 0x80:
-                    raise BrokerError(f"the broker at {self._endpoint.url} doesn't let us read {pattern}")
+                    raise RefusedError(
+                        f"the broker at {self._endpoint.url} doesn't let us read {pattern}; check its ACL"
+                    )
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         with self._explained():
             async for message in self._client.messages:
-                yield Delivery(message.topic.value, bytes(message.payload), bool(message.retain))
+                details = _details(message.properties) if message.properties else Details()
+                yield Delivery(message.topic.value, bytes(message.payload), bool(message.retain), details)
+
+    @property
+    def _five(self) -> bool:
+        return self._client._client.protocol == _VERSIONS["5"].value
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -239,6 +258,42 @@ class _Connection:
             yield
         except aiomqtt.MqttError as error:
             raise BrokerError(f"lost the broker at {self._endpoint.url} ({error})") from error
+
+
+def _publish_properties(details: Details, packet: int = PacketTypes.PUBLISH) -> Any:
+    properties: Any = Properties(packet)  # type: ignore[no-untyped-call]
+    if details.content_type:
+        properties.ContentType = details.content_type
+    if details.expiry_s is not None:
+        properties.MessageExpiryInterval = details.expiry_s
+    if details.user:
+        properties.UserProperty = list(details.user)
+    if details.response_topic:
+        properties.ResponseTopic = details.response_topic
+    if details.correlation:
+        properties.CorrelationData = details.correlation
+    return properties
+
+
+def _details(properties: Any) -> Details:
+    return Details(
+        getattr(properties, "ContentType", ""),
+        getattr(properties, "MessageExpiryInterval", None),
+        tuple(getattr(properties, "UserProperty", ())),
+        getattr(properties, "ResponseTopic", ""),
+        getattr(properties, "CorrelationData", b""),
+    )
+
+
+def _session_properties(endpoint: Endpoint) -> Any:
+    properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = min(endpoint.keep_s, _FOR_EVER_S)
+    return properties
+
+
+def _will(will: Will, *, five: bool) -> aiomqtt.Will:
+    properties = _publish_properties(will.details, PacketTypes.WILLMESSAGE) if five else None
+    return aiomqtt.Will(will.topic, will.payload, qos=1, retain=True, properties=properties)
 
 
 async def _open(client: aiomqtt.Client, endpoint: Endpoint) -> None:
@@ -264,6 +319,7 @@ async def _open(client: aiomqtt.Client, endpoint: Endpoint) -> None:
 def _abandon(client: aiomqtt.Client) -> None:
     """Closes the socket that aiomqtt leaves open when its own opening or closing fails."""
     client._client.disconnect()
+    _read_future(client._connected)
     _read_future(client._disconnected)
 
 
@@ -276,9 +332,13 @@ def _explain(error: aiomqtt.MqttError, endpoint: Endpoint) -> BrokerError:
     """One line that says what is wrong and what to do about it."""
     where = endpoint.url
     if isinstance(error, aiomqtt.MqttCodeError):
-        return BrokerError(_refusal(error, endpoint))
+        return _refusal(error, endpoint)
+    if str(error) == _HUNG_UP:
+        return _unsupported(endpoint)(f"{where}: no MQTT {endpoint.version} broker answers there; is the port right?")
     # aiomqtt keeps the text of the original error only, but Python keeps the error itself.
     match error.__context__:
+        case ssl.SSLCertVerificationError() as cause:
+            return BrokerError(f"{where}: its certificate isn't good ({cause.verify_message}); check mqtt.ca_file")
         case ssl.SSLError() as cause:
             return BrokerError(f"{where}: TLS failed ({cause.reason or cause}); check the certificate and the port")
         case socket.gaierror():
@@ -292,15 +352,20 @@ def _explain(error: aiomqtt.MqttError, endpoint: Endpoint) -> BrokerError:
     return BrokerError(f"{where}: {error}")
 
 
-def _refusal(error: aiomqtt.MqttCodeError, endpoint: Endpoint) -> str:
+def _refusal(error: aiomqtt.MqttCodeError, endpoint: Endpoint) -> BrokerError:
     # MQTT 3.1.1 has codes 4 and 5, MQTT 5 has 134 and 135, and paho translates the old ones into the new.
     code = getattr(error.rc, "value", error.rc)
     if code in (4, 5, 134, 135):
         who = f"user {endpoint.username!r}" if endpoint.username else "a client without user name"
-        return (
+        return BrokerError(
             f"{endpoint.url}: not authorised as {who}; set MER_MQTT_USERNAME and MER_MQTT_PASSWORD, or ask for access"
         )
-    return f"{endpoint.url}: the broker refused us ({error})"
+    return _unsupported(endpoint)(f"{endpoint.url}: the broker refused us ({error})")
+
+
+def _unsupported(endpoint: Endpoint) -> type[BrokerError]:
+    # A broker without MQTT 5 may say so (132), or hang up on a greeting that it doesn't understand.
+    return _UnsupportedError if endpoint.version == "5" else BrokerError
 
 
 def _keep_newest(overflow: Callable[[], None]) -> type[asyncio.Queue[aiomqtt.Message]]:
@@ -314,10 +379,3 @@ def _keep_newest(overflow: Callable[[], None]) -> type[asyncio.Queue[aiomqtt.Mes
             super().put_nowait(item)
 
     return KeepNewest
-
-
-def _first_line(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: the password file can't be read ({error})") from error

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mer_agent import __version__, mqtt
+from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Backoff, Connect, Connection, Endpoint, Will
+from mer_agent.mqtt import Backoff, Connect, Connection, Will
 from mer_agent.outbox import Outbox
 from mer_agent.schema import EmotionMessage, State, StatusMessage, Topics
 

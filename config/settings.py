@@ -54,7 +54,7 @@ class CameraSettings(Section):
     """What is seen, live and in recordings."""
 
     device: str = Field(default="", description="default, an index, a name or part of one, a file, or a stream's URL")
-    rate_hz: float = Field(default=5.0, gt=0, le=60, description="pictures looked at in a second, at most")
+    rate_hz: float = Field(default=10.0, gt=0, le=60, description="pictures looked at in a second, at most")
     width: int = Field(default=640, ge=64, le=8192, description="width to ask a camera for, in pixels")
     height: int = Field(default=480, ge=64, le=8192, description="height to ask a camera for, in pixels")
 
@@ -68,8 +68,23 @@ class MqttSettings(Section):
     username: str = Field(default="", description="user name at the broker")
     password: SecretStr = Field(default=SecretStr(""), description="password at the broker; environment or file only")
     password_file: Path | None = Field(default=None, description="file whose first line is the password")
+    version: Literal["auto", "5", "3.1.1"] = Field(default="auto", description="of MQTT; auto: 5 if the broker has it")
+    ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's, for mqtts")
+    cert_file: Path | None = Field(default=None, description="our own certificate, for brokers that want one")
+    key_file: Path | None = Field(default=None, description="key of our own certificate, if it isn't in the same file")
+    insecure: bool = Field(default=False, description="allow a remote broker without TLS and without a user name")
+    envelope: Literal["plain", "cloudevents"] = Field(default="plain", description="what payloads are wrapped in")
     publish_text: bool = Field(default=False, description="send the spoken words along; they are personal data")
     outbox_age_s: float = Field(default=30.0, gt=0, description="older predictions aren't worth sending any more")
+
+
+class TurnSettings(Section):
+    """What is done about the dialogue system's own voice in the microphone."""
+
+    echo: Literal["attribute", "mute", "hear"] = Field(
+        default="attribute", description="the system's own words: published as its own, dropped, or heard as anybody's"
+    )
+    tail_ms: int = Field(default=700, ge=0, le=5000, description="how long its voice may come after it has spoken")
 
 
 class SegmenterSettings(Section):
@@ -171,6 +186,7 @@ class Settings(BaseModel):
     microphone: MicrophoneSettings = MicrophoneSettings()
     camera: CameraSettings = CameraSettings()
     mqtt: MqttSettings = MqttSettings()
+    turns: TurnSettings = TurnSettings()
     segmenter: SegmenterSettings = SegmenterSettings()
     transcriber: TranscriberSettings = TranscriberSettings()
     partial: PartialSettings = PartialSettings()
@@ -237,8 +253,9 @@ def load(
         if not equals:
             raise ConfigError(f"--set {text}: write it as section.key=value")
         key = _known(key.strip(), keys(), "--set")
-        if key == "mqtt.password":
-            raise ConfigError("--set mqtt.password: others can read a command line; use MER_MQTT_PASSWORD or a file")
+        if key in ("mqtt.username", "mqtt.password"):
+            variable = f"MER_{key.replace('.', '_').upper()}"
+            raise ConfigError(f"--set {key}: others can read a command line; use {variable} or a file")
         found[key] = (value, "--set")
     for key, (value, name) in (options or {}).items():
         found[key] = (value, name)

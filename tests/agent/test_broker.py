@@ -8,14 +8,16 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from support import needs
 
 from mer_agent import mqtt
 from mer_agent.broker import EmbeddedBroker, subscribe_command
-from mer_agent.errors import ConfigError
-from mer_agent.mqtt import Connection, Endpoint
+from mer_agent.endpoint import Endpoint
+from mer_agent.errors import BrokerError, ConfigError
+from mer_agent.mqtt import Connection
 
 
 @contextlib.asynccontextmanager
@@ -172,3 +174,28 @@ async def test_the_command_to_listen_works() -> None:
         listening = await asyncio.create_subprocess_shell(f"{command} -C 1", stdout=subprocess.PIPE)
         output, _ = await asyncio.wait_for(listening.communicate(), 5)
         assert output == b"mer/a hello\n"
+
+
+async def test_it_tells_at_once_that_it_has_no_mqtt_5() -> None:
+    async with EmbeddedBroker(0) as broker:
+        before_s = asyncio.get_running_loop().time()
+        endpoint = Endpoint("127.0.0.1", broker.port, version="5", client_id="reader", keep_s=60)
+        with pytest.raises(BrokerError, match="Unsupported protocol version"):
+            async with mqtt.connect(endpoint):
+                pass
+        assert asyncio.get_running_loop().time() - before_s < 1
+        async with mqtt.connect(replace(endpoint, version="auto")) as connection:
+            await connection.publish("x", "y", qos=1)
+
+
+async def test_a_client_that_hangs_up_while_greeting_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with EmbeddedBroker(0) as broker:
+        for greeting in (b"", b"\x10", b"\x10\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n"):
+            _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+            writer.write(greeting)
+            writer.close()
+            await writer.wait_closed()
+        await asyncio.sleep(0.05)
+        async with connected(broker) as connection:
+            await connection.publish("x", "y", qos=1)
+    assert "Traceback" not in caplog.text

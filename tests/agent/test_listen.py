@@ -13,9 +13,9 @@ from support.mosquitto import free_port
 
 from mer_agent import listen as listen_module
 from mer_agent.broker import EmbeddedBroker
+from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
 from mer_agent.listen import arrival_delay_ms, coloured_line, listen, plain_line
-from mer_agent.mqtt import Endpoint
 from mer_agent.publisher import Publisher
 from mer_agent.schema import EmotionMessage, Topics
 

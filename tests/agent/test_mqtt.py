@@ -15,8 +15,8 @@ from support.mosquitto import free_port, mosquitto
 
 from mer_agent import mqtt
 from mer_agent.config.settings import MqttSettings
+from mer_agent.endpoint import Endpoint, MqttVersion
 from mer_agent.errors import BrokerError, ConfigError
-from mer_agent.mqtt import Endpoint, MqttVersion
 
 
 @contextlib.asynccontextmanager
@@ -147,7 +147,8 @@ async def test_a_topic_that_we_may_not_read() -> None:
         writer.close()
 
     async with await asyncio.start_server(deny, "127.0.0.1", 0) as listening:
-        async with mqtt.connect(Endpoint("127.0.0.1", listening.sockets[0].getsockname()[1])) as connection:
+        port = listening.sockets[0].getsockname()[1]
+        async with mqtt.connect(Endpoint("127.0.0.1", port, version="3.1.1")) as connection:
             with pytest.raises(BrokerError, match="doesn't let us read secret/#"):
                 await connection.subscribe("secret/#")
         await asyncio.sleep(0.01)

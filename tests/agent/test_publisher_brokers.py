@@ -20,8 +20,9 @@ from support.proxy import Proxy
 from mer_agent import mqtt
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream, StatusMessage
+from mer_agent.endpoint import Endpoint, MqttVersion
 from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Backoff, Connection, Endpoint, MqttVersion
+from mer_agent.mqtt import Backoff, Connection
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
 
@@ -134,7 +135,7 @@ async def test_the_broker_says_offline_for_an_agent_that_was_killed(kind: str, t
         agent = await asyncio.create_subprocess_exec(
             sys.executable, "-c",
             "import asyncio\n"
-            "from mer_agent.mqtt import Endpoint\n"
+            "from mer_agent.endpoint import Endpoint\n"
             "from mer_agent.publisher import Publisher\n"
             "from mer_agent.schema import Topics\n"
             "async def main():\n"

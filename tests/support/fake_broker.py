@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Connection, Delivery, Endpoint, Will
+from mer_agent.mqtt import Connection, Delivery, Details, Will
 
 
 class FakeBroker:
@@ -47,7 +48,9 @@ class FakeBroker:
         self.will = will
         yield self
 
-    async def publish(self, topic: str, payload: str, *, qos: int, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: str, *, qos: int, retain: bool = False, details: Details | None = None
+    ) -> None:
         if not self.up:
             raise BrokerError("lost")
         self.received.append((topic, payload, qos, retain))
