@@ -56,7 +56,7 @@ def graph(
     with agent_extra():
         from mer_agent.models import checkpoint as checkpoints
         from mer_agent.models.bench_graph import bench as measure
-    model, _ = checkpoints.load(checkpoint or context.obj.settings.model.checkpoint)
+    model, _ = checkpoints.load_live(checkpoint or context.obj.settings.model.checkpoint)
     say("Walking 100,000 utterances; this takes a few minutes ...")
     figures = measure(model)
     for length, median_us in figures["median_us"].items():
@@ -102,7 +102,7 @@ def accuracy(
         unknown = [name for name in plans or () if name not in known.PLANS]
         if unknown:
             raise InputError(f"no plan is called {unknown[0]!r}: there are {', '.join(known.PLANS)}")
-        chosen = [known.PLANS[name] for name in plans or known.PLANS]
+        chosen = [known.PLANS[name] for name in plans or [n for n in known.PLANS if n not in known.BY_NAME_ONLY]]
     if show:
         _list(chosen)
         return

@@ -42,14 +42,19 @@ _RECIPES = {
     "mpnet": _Recipe("text/mpnet@1", "mpnet", (12,), 768),
     "mpnet-layers": _Recipe("text/mpnet-layers@1", "mpnet", (4, 8, 12), 3 * 768),
     "minilm": _Recipe("text/minilm@1", "minilm", (6,), 384),
+    "roberta-base": _Recipe("text/roberta-base@1", "roberta-base", (12,), 768),
+    "roberta-large": _Recipe("text/roberta-large@1", "roberta-large", (24,), 1024),
 }
+HUB_ONLY = {"roberta-base": "FacebookAI/roberta-base", "roberta-large": "FacebookAI/roberta-large"}
+"""Encoders that papers compare with and that no registry carries -> where the model hub has them."""
 
 
 class TextEncoder:
     """Gives the sentence embedding of what was said, of unit length for each layer; None where nothing was.
 
     Args:
-        name: `mpnet` (768-d), `mpnet-layers` (2304-d, as fast) or `minilm` (384-d, six times faster).
+        name: `mpnet` (768-d), `mpnet-layers` (2304-d, as fast), `minilm` (384-d, six times faster), or for comparisons
+            `roberta-base` (768-d) and `roberta-large` (1024-d), whose files the user puts into the weights' folder.
         device: `auto` (a GPU if there is one), or a torch device.
         folder: where the weights lie; the catalogue's own folder if not given.
 
@@ -66,7 +71,7 @@ class TextEncoder:
         self.feature = recipe.feature
         self.dimension = recipe.dimension
         self._layers = recipe.layers
-        folder = weights.path(recipe.weights) if folder is None else folder
+        folder = _folder(recipe) if folder is None else folder
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._model, self._tokenizer, self._pad = load_model(folder, self._device)
 
@@ -100,6 +105,17 @@ class TextEncoder:
         for i, embedding in zip(spoken, unit, strict=True):
             embeddings[i] = embedding.clone()  # or each would keep the whole batch alive
         return embeddings
+
+
+def _folder(recipe: _Recipe) -> Path:
+    """Gives where a recipe's weights lie: in the catalogue, or where the user put what only the hub has."""
+    hub = HUB_ONLY.get(recipe.weights)
+    if hub is None:
+        return weights.path(recipe.weights)
+    folder = weights.cache_dir() / recipe.weights
+    if not (folder / "tokenizer.json").is_file():
+        raise WeightsError(f"{recipe.feature} needs {folder}; with the hub: hf download {hub} --local-dir {folder}")
+    return folder
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:

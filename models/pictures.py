@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mer_agent.errors import MissingExtraError
-from mer_agent.models.ar_iigcn import ARIIGCN
+from mer_agent.errors import InputError, MissingExtraError
 from mer_agent.models.batch import Batch
 from mer_agent.models.figures import confusion, summary
 from mer_agent.models.report import Measured
@@ -62,10 +61,17 @@ def _ours(each: Measured) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def learned(model: ARIIGCN, batch: Batch) -> Tensor:
-    """Gives what the classifier reads of each utterance: the fused states [N, M * d]."""
+def learned(model: nn.Module, batch: Batch) -> Tensor:
+    """Gives what the classifier of AR-IIGCN reads of each utterance: the fused states [N, M * d].
+
+    Raises:
+        InputError: the model has no states of modalities to fuse.
+    """
     states = model.eval()(batch).states
-    fused: Tensor = model.fusion(states)
+    if states is None:
+        raise InputError("only AR-IIGCN has a fused space to draw: give one of its checkpoints")
+    fusion: Any = model.fusion
+    fused: Tensor = fusion(states)
     return fused
 
 

@@ -27,6 +27,34 @@ def test_an_unknown_encoder_is_told():
         TextEncoder("bert")
 
 
+def test_what_only_the_hub_has_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("mer_agent.encoders.weights.cache_dir", lambda: tmp_path)
+    with pytest.raises(WeightsError, match="hf download FacebookAI/roberta-large --local-dir"):
+        TextEncoder("roberta-large")
+
+
+def test_a_roberta_that_the_user_put_there_is_read(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import RobertaConfig, RobertaModel
+
+    monkeypatch.setattr("mer_agent.encoders.weights.cache_dir", lambda: tmp_path)
+    words = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "well": 2, "no": 3}, unk_token="<s>"))  # noqa: S106
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = tmp_path / "roberta-base"
+    config = RobertaConfig(
+        vocab_size=4, hidden_size=8, num_hidden_layers=12, num_attention_heads=1, intermediate_size=8, pad_token_id=1
+    )
+    config.save_pretrained(folder)
+    save_file(RobertaModel(config).state_dict(), folder / "model.safetensors", {"format": "pt"})
+    words.save(str(folder / "tokenizer.json"))
+    encoder = TextEncoder("roberta-base", "cpu")
+    assert encoder.feature == "text/roberta-base@1"
+    one, none = encoder.encode_texts(["well well no", " "])
+    assert none is None
+    assert float(one.norm()) == pytest.approx(1, abs=1e-5)
+
+
 def test_a_broken_folder_is_told(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(WeightsError, match="can't be read"):

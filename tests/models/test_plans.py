@@ -83,5 +83,5 @@ def test_what_is_unknown_is_named():
         plans.subset("text+smell")
     with pytest.raises(InputError, match="bert: it is one of ar-iigcn"):
         plans.crossed(("bert",), ("iemocap",), ((),), (False,))
-    with pytest.raises(InputError, match="looks back only"):
+    with pytest.raises(InputError, match="gru only ever looks back"):
         plans.crossed(("gru",), ("iemocap",), ((),), (True,))
