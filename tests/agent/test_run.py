@@ -32,12 +32,12 @@ def play(path: Path, *, real_time: bool = False) -> tuple[list[EmotionMessage], 
     messages: list[EmotionMessage] = []
     loaded = config.load(assignments=["agent.session=s1"])
     summary = asyncio.run(replay(loaded.settings, path, real_time=real_time, sinks=[messages.append]))
-    return messages, summary
+    return [message for message in messages if message.kind != "partial"], summary
 
 
 def judged(messages: Sequence[EmotionMessage]) -> list[dict[str, Any]]:
     """What the agent thinks, without how long it took and what the clock on the wall showed."""
-    clocks = {"timings_ms", "delay_ms", "started_at", "ended_at"}
+    clocks = {"timings_ms", "delay_ms", "started_at", "ended_at", "seq"}  # guesses on the way count, too
     return [message.model_dump(exclude=clocks) for message in messages]
 
 
