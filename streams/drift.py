@@ -4,7 +4,7 @@ A sound card's 16,000 samples last a little more or less than a second (quartzes
 second in an hour), and the moments at which its samples are reported are late by what the scheduler took. So neither
 may be trusted alone. For each block
 
-    offset = session time at which its first sample was captured - samples before it / rate
+    offset = session time at which it was reported - samples before it / rate
 
 Reports are late, never early, so the least offset of each second counts. The line through those of the last half minute
 (least squares) is the device's drift. Stamps follow the line in small steps; where it leaves the stamps
@@ -34,8 +34,8 @@ class DriftClock:
     """Session time of one device's samples, in order, since it was opened.
 
     Attributes:
-        offset_ns: session time of the device's sample 0, as its clock runs now: sample n was captured at
-            `offset_ns` + n / rate.
+        offset_ns: session time of the device's sample 0, as its clock runs now: a block that sample n begins is
+            reported at `offset_ns` + n / rate, or later.
         drift_ppm: how much faster (above 0: slower) the device's seconds are than the session's; 0 until known.
     """
 
@@ -49,11 +49,11 @@ class DriftClock:
         self.drift_ppm = 0.0
 
     def observe(self, samples: int, at_ns: int, *, lost: bool = False) -> bool:
-        """Takes a report: sample number `samples` was captured at `at_ns`, as far as one can tell.
+        """Takes a report of a block of sound.
 
         Args:
             samples: how many samples came before the block.
-            at_ns: session time of the block's first sample.
+            at_ns: session time at which it was reported.
             lost: the device itself says that sound is missing before this block.
 
         Returns:

@@ -1,15 +1,19 @@
 """Microphones, by PortAudio: sound in the moment at which it reached the converter, whatever the device's format.
 
-PortAudio calls us on a thread of its own, 31 times a second, and tells when the block's first sample was captured. That
-stamp goes through `drift.DriftClock`, the samples through `resampler.Resampler`. A microphone that says nothing is told
-from one that says silence by its callbacks (`supervise`).
+PortAudio calls us on a thread of its own, 31 times a second, and tells when the block's first sample was captured.
+Drivers say that with more or less truth, so it counts slowly: when blocks arrive gives the pace (`drift.DriftClock`),
+the median of what the driver says, how long before that they were captured. The samples go through
+`resampler.Resampler`. A microphone that says nothing is told from one that says silence by its callbacks (`supervise`).
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mer_agent.errors import DeviceError, MissingExtraError
 from mer_agent.streams.clock import SessionClock
@@ -21,15 +25,18 @@ from mer_agent.streams.supervise import Patience, Pulse
 from mer_agent.streams.types import NS_PER_S, AudioChunk
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 BLOCK_S = 0.032
 """How much sound PortAudio gives at once."""
 MOST_CHANNELS = 16
 """A device that offers more is a virtual one: it is asked for one channel, and mixes better than an average would."""
+SLACK_S = 0.1
+"""Room in the driver's buffer: a busy machine calls late. A block is given when it is full all the same."""
 _LATENCY_S = 2.0
-"""A driver that says that a block is older than this, or from the future, doesn't know."""
+"""A driver that says that a block is older than this, or from the far future, doesn't know."""
+_STEP_NS = 1_000_000
+"""Stamps are moved by no more than this at a block."""
 
 _open: set[Any] = set()
 """The streams that are open. While there are any, PortAudio can't look for new devices."""
@@ -119,6 +126,8 @@ class MicrophoneCapture:
         self._deliver = deliver
         self._resampler = Resampler(rate_hz)
         self.drift = DriftClock(rate_hz)
+        self._early: deque[int] = deque(maxlen=64)
+        self._latency_ns = 0
         self._samples = 0
         self._skipped_ns = 0
         self._begun = self._closed = False
@@ -132,7 +141,7 @@ class MicrophoneCapture:
             samplerate=self._rate_hz,
             blocksize=round(self._rate_hz * BLOCK_S),
             dtype="float32",
-            latency="low",
+            latency=SLACK_S,
             callback=self._hear,
             finished_callback=self._finished,
         )
@@ -151,28 +160,38 @@ class MicrophoneCapture:
             self._stream.abort(ignore_errors=True)
             self._stream.close(ignore_errors=True)
 
-    def hear(self, sound: NDArray[np.float32], captured_ns: int, lost: bool = False) -> None:
-        """Takes a block of sound, float32 [n, channel], whose first sample was captured at `captured_ns`.
+    def hear(self, sound: NDArray[np.float32], arrived_ns: int, captured_ns: int, lost: bool = False) -> None:
+        """Takes a block of sound.
 
         Args:
-            sound: the block.
-            captured_ns: session time, as far as the driver can tell.
+            sound: float32 [n, channel].
+            arrived_ns: session time now.
+            captured_ns: session time at which the first sample was captured, as far as the driver can tell.
             lost: the driver says that sound before it is missing.
         """
-        missing = self.drift.observe(self._samples, captured_ns, lost=lost)
+        missing = self.drift.observe(self._samples, arrived_ns, lost=lost)
+        elapsed_ns = int(self._samples * NS_PER_S / self._rate_hz)
+        self._find_latency(self.drift.offset_ns + elapsed_ns - captured_ns)
         if missing or not self._begun:
             for chunk in self._chunker.push(self._resampler.finish(), last=True) if self._begun else ():
                 self._deliver(chunk)
             self._resampler = Resampler(self._rate_hz)
-            self._chunker.restart(captured_ns)
             # From here on the chunker counts from this block, the drift clock from the first one.
-            self._skipped_ns = int(self._samples * NS_PER_S / self._rate_hz)
+            self._skipped_ns = elapsed_ns
+            self._chunker.restart(0)
             self._begun = True
-        self._chunker.anchor_ns = self.drift.offset_ns + self._skipped_ns
+        self._chunker.anchor_ns = self.drift.offset_ns - self._latency_ns + self._skipped_ns
         self._samples += len(sound)
         for chunk in self._chunker.push(self._resampler.push(sound.T)):
             self._deliver(chunk)
         self.pulse.beat(self._clock.now_ns(), fresh=bool(sound.any()) or not self.pulse.given)
+
+    def _find_latency(self, early_ns: int) -> None:
+        """Takes how long before its arrival a block was captured; follows the median in small steps."""
+        self._early.append(early_ns)
+        aim_ns = int(np.median(self._early))
+        first = len(self._early) == 1
+        self._latency_ns += aim_ns if first else max(-_STEP_NS, min(_STEP_NS, aim_ns - self._latency_ns))
 
     def _hear(self, block: NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
         """PortAudio's callback. An error in here would end the stream without a word."""
@@ -180,9 +199,10 @@ class MicrophoneCapture:
             return
         try:
             age_s = times.currentTime - times.inputBufferAdcTime
-            if not 0.0 < age_s < _LATENCY_S:
+            if not abs(age_s) < _LATENCY_S:
                 age_s = frames / self._rate_hz
-            self.hear(block, self._clock.now_ns() - int(age_s * NS_PER_S), lost=bool(status.input_overflow))
+            now_ns = self._clock.now_ns()
+            self.hear(block, now_ns, now_ns - int(age_s * NS_PER_S), lost=bool(status.input_overflow))
         except Exception as error:
             self.pulse.fault = f"the microphone's sound can't be read ({type(error).__name__})"
 

@@ -35,13 +35,10 @@ class Pulse:
 
     def start(self) -> None:
         """Starts the daemon, with the null sink `fake`."""
+        # The rate at which ALSA's plugin offers it: then nobody resamples, and every sample can be compared.
+        sink = "module-null-sink sink_name=fake rate=44100 channels=1 format=float32le"
         options = ["--exit-idle-time=-1", "--daemonize=no", "--log-level=error", "-n"]
-        modules = [
-            "module-native-protocol-unix",
-            "module-null-sink sink_name=fake rate=48000",
-        ]
-        for module in modules:
-            options += ["-L", module]
+        options += ["-L", "module-native-protocol-unix", "-L", sink]
         self._daemon = subprocess.Popen(
             ["pulseaudio", *options], env=self._env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
