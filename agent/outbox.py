@@ -11,6 +11,8 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 
+from mer_agent.mqtt import Details
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -21,6 +23,7 @@ class Parcel:
     qos: int
     since_s: float
     """When it was handed in, on the event loop's clock."""
+    details: Details = Details()  # noqa: RUF009 - frozen
 
 
 class Outbox:
@@ -37,15 +40,15 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, topic: str, payload: str, qos: int) -> None:
+    def put(self, topic: str, payload: str, qos: int, details: Details = Details()) -> None:  # noqa: B008 - frozen
         """Adds a parcel without ever waiting: without room the oldest one goes."""
         self._drop_aged()
         if len(self._waiting) >= self._limit:
             self._waiting.popleft()
             self.dropped_full += 1
-        self._waiting.append(Parcel(topic, payload, qos, _now_s()))
+        self._waiting.append(Parcel(topic, payload, qos, _now_s(), details))
 
-    async def put_wait(self, topic: str, payload: str, qos: int) -> None:
+    async def put_wait(self, topic: str, payload: str, qos: int, details: Details = Details()) -> None:  # noqa: B008
         """Adds a parcel, and waits for room if there is none: until one is taken, or grows too old."""
         self._drop_aged()
         while len(self._waiting) >= self._limit:
@@ -55,7 +58,7 @@ class Outbox:
                 async with asyncio.timeout_at(self._waiting[0].since_s + self._age_s + 0.001):
                     await self._room.wait()
             self._drop_aged()
-        self._waiting.append(Parcel(topic, payload, qos, _now_s()))
+        self._waiting.append(Parcel(topic, payload, qos, _now_s(), details))
 
     def take(self) -> Parcel | None:
         """The oldest parcel that is still worth sending; it is no longer here, so it can't be dropped meanwhile."""

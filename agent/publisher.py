@@ -1,4 +1,4 @@
-"""Sends predictions and the agent's status to an MQTT broker, whatever the broker does meanwhile.
+"""Sends what the agent has to say to an MQTT broker, whatever the broker does meanwhile, and hands over what comes in.
 
     publish() -> outbox (64, nothing older than the age limit) -> one message at a time, acknowledged -> broker
 
@@ -12,16 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mer_agent import __version__, mqtt
+from mer_agent.contract import AnswerMessage, CapabilitiesMessage, SessionMessage
 from mer_agent.endpoint import Endpoint
-from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Backoff, Connect, Connection, Will
-from mer_agent.outbox import Outbox
-from mer_agent.schema import EmotionMessage, State, StatusMessage, Topics
+from mer_agent.envelope import Envelope, Trace, seal
+from mer_agent.errors import BrokerError, RefusedError
+from mer_agent.mqtt import Backoff, Connect, Connection, Delivery, Details, Will
+from mer_agent.outbox import Outbox, Parcel
+from mer_agent.schema import EmotionMessage, State, StatusMessage, Topics, Wire
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +44,13 @@ class PublishCounts:
     dropped_partial: int
     """Partial predictions while the broker was away: the final one makes up for them."""
     reconnects: int
+    refused: int = 0
+    """The broker lets us in, but doesn't let us write them."""
 
     @property
     def lost(self) -> int:
         """Predictions that no reader will ever get."""
-        return self.dropped_full + self.dropped_aged + self.dropped_partial
+        return self.dropped_full + self.dropped_aged + self.dropped_partial + self.refused
 
 
 class Publisher:
@@ -57,6 +62,8 @@ class Publisher:
         publish_text: send the words along; otherwise they are taken out here, at the edge.
         outbox_age_s: a prediction older than this is no longer worth sending.
         outbox_limit: how many may wait.
+        envelope: what payloads are wrapped in.
+        receive: takes each turn and command that arrives; without it none are asked for.
         backoff: how long to wait between tries to find the broker again.
         connect: opens a connection; tests give another one.
     """
@@ -69,6 +76,8 @@ class Publisher:
         publish_text: bool = False,
         outbox_age_s: float = 30.0,
         outbox_limit: int = OUTBOX_LIMIT,
+        envelope: Envelope = "plain",
+        receive: Callable[[Delivery], None] | None = None,
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         connect: Connect = mqtt.connect,
     ) -> None:
@@ -78,9 +87,15 @@ class Publisher:
         self._backoff = backoff
         self._connect = connect
         self._outbox = Outbox(outbox_limit, outbox_age_s)
+        self._outbox_age_s = outbox_age_s
+        self._envelope: Envelope = envelope
+        self._receive = receive
+        self._trace = Trace()
+        self._capabilities: CapabilitiesMessage | None = None
+        self._capabilities_sent: CapabilitiesMessage | None = None
         self._status = self._described("starting", {})
         self._status_sent: StatusMessage | None = None
-        self._sent = self._dropped_partial = self._connections = 0
+        self._sent = self._dropped_partial = self._refused = self._connections = 0
         self._wake = asyncio.Event()
         self._up = asyncio.Event()
         self._was_up = asyncio.Event()
@@ -98,6 +113,7 @@ class Publisher:
             self._outbox.dropped_aged,
             self._dropped_partial,
             max(0, self._connections - 1),
+            self._refused,
         )
 
     @property
@@ -120,6 +136,17 @@ class Publisher:
     async def publish_wait(self, message: EmotionMessage) -> None:
         """Hands a prediction over, and waits for room first: nothing is dropped but what a lost broker lets age."""
         await self._outbox.put_wait(*self._addressed(message))
+        self._wake.set()
+
+    def tell(self, message: SessionMessage | AnswerMessage, topic: str, details: Details = Details()) -> None:  # noqa: B008
+        """Hands over what is no prediction, in one line with those; `details` are joined to our own."""
+        payload, own = seal(message, topic, self._envelope, self._trace.span())
+        self._outbox.put(topic, payload, 1, replace(own, correlation=details.correlation))
+        self._wake.set()
+
+    def set_capabilities(self, capabilities: CapabilitiesMessage) -> None:
+        """Tells readers what the agent can do, now and after each reconnect."""
+        self._capabilities = capabilities
         self._wake.set()
 
     def set_status(self, state: State, sources: Mapping[str, str] | None = None) -> None:
@@ -152,19 +179,21 @@ class Publisher:
         await self._finished.wait()
 
     async def _stay_connected(self) -> None:
-        failures = 0
+        failures, trouble = 0, ""
         while True:
             try:
                 async with self._connect(self._endpoint, will=self._will()) as connection:
-                    failures = 0
+                    failures, trouble = 0, ""
                     self._went_up()
                     await self._converse(connection)
                     return
             except BrokerError as error:
                 if not self._was_up.is_set():
                     raise
-                if failures == 0:
+                # A broker that is back but whose certificate has run out is another trouble, and worth another line.
+                if str(error) != trouble:
                     log.warning("%s; trying again", error)
+                    trouble = str(error)
             finally:
                 self._up.clear()
             await self._pause(self._backoff.delay_s(failures))
@@ -177,6 +206,7 @@ class Publisher:
                 "Found the broker again at %s; %d predictions lost so far", self._endpoint.url, self.counts.lost
             )
         self._status_sent = None
+        self._capabilities_sent = None
         self._up.set()
         self._was_up.set()
 
@@ -184,7 +214,7 @@ class Publisher:
         """Sends until drained; raises BrokerError when the connection is lost, even while there is nothing to send."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(_watch(connection))
+                watch = tasks.create_task(self._watch(connection))
                 await self._send(connection)
                 watch.cancel()
         except BaseExceptionGroup as group:
@@ -202,25 +232,57 @@ class Publisher:
         while True:
             self._wake.clear()
             if (status := self._status) is not self._status_sent:
-                payload = status.model_copy(update={"messages_lost": self.counts.lost}).to_json()
-                await connection.publish(self._topics.status, payload, qos=1, retain=True)
+                await self._keep(connection, self._topics.status, self._counted(status))
                 self._status_sent = status
+            elif (capabilities := self._capabilities) is not None and capabilities is not self._capabilities_sent:
+                await self._keep(connection, self._topics.capabilities, capabilities)
+                self._capabilities_sent = capabilities
             elif parcel := self._outbox.take():
                 try:
-                    await connection.publish(parcel.topic, parcel.payload, qos=parcel.qos)
+                    await self._post(connection, parcel)
+                except RefusedError as error:
+                    if not self._refused:
+                        log.error("%s", error)  # once: it would be the same for all that follow
+                    self._refused += 1
                 except BaseException:
                     self._outbox.put_back(parcel)
                     raise
-                self._sent += 1
+                else:
+                    self._sent += 1
             elif self._draining.is_set():
                 return
             else:
                 await self._wake.wait()
 
+    async def _post(self, connection: Connection, parcel: Parcel) -> None:
+        # What the broker keeps for a reader that is away grows as old as what we keep for a broker that is away.
+        left_s = parcel.since_s + self._outbox_age_s - asyncio.get_running_loop().time()
+        details = replace(parcel.details, expiry_s=max(1, math.ceil(left_s)))
+        await _transmit(connection, parcel.topic, parcel.payload, details, qos=parcel.qos)
+
+    async def _keep(self, connection: Connection, topic: str, message: StatusMessage | CapabilitiesMessage) -> None:
+        payload, details = seal(message, topic, self._envelope, self._trace.span())
+        await _transmit(connection, topic, payload, details, retain=True)
+
+    async def _watch(self, connection: Connection) -> None:
+        """Hands over what arrives; ends by the loss of the connection."""
+        if self._receive is not None:
+            for topic in (self._topics.turn, self._topics.command):
+                try:
+                    await connection.subscribe(topic)
+                except RefusedError as error:
+                    log.warning("%s; the agent goes on without", error)
+        async for delivery in connection.deliveries():
+            # What was kept from another time is no word in this conversation.
+            if self._receive is not None and not delivery.retained:
+                self._receive(delivery)
+
     async def _say_offline(self, connection: Connection) -> None:
         self._status = self._described("offline", {})
-        payload = self._status.model_copy(update={"messages_lost": self.counts.lost}).to_json()
-        await connection.publish(self._topics.status, payload, qos=1, retain=True)
+        await self._keep(connection, self._topics.status, self._counted(self._status))
+
+    def _counted(self, status: StatusMessage) -> StatusMessage:
+        return status.model_copy(update={"messages_lost": self.counts.lost})
 
     async def _say_offline_quickly(self, connection: Connection) -> None:
         # We are being stopped. A clean goodbye would keep the broker from sending our last will, so this must be tried.
@@ -240,9 +302,11 @@ class Publisher:
             async with asyncio.timeout(delay_s):
                 await self._draining.wait()
 
-    def _addressed(self, message: EmotionMessage) -> tuple[str, str, int]:
-        payload = (message if self._publish_text else message.without_text()).to_json()
-        return self._topics.emotion(message.speaker, message.kind), payload, 0 if message.kind == "partial" else 1
+    def _addressed(self, message: EmotionMessage) -> tuple[str, str, int, Details]:
+        topic = self._topics.emotion(message.speaker, message.kind)
+        sent = message if self._publish_text else message.without_text()
+        payload, details = seal(sent, topic, self._envelope, self._trace.span())
+        return topic, payload, 0 if message.kind == "partial" else 1, details
 
     def _described(self, state: State, sources: Mapping[str, str]) -> StatusMessage:
         return StatusMessage(
@@ -256,9 +320,12 @@ class Publisher:
 
     def _will(self) -> Will:
         # The broker will say it, at a time that nobody knows yet.
-        return Will(self._topics.status, self._described("offline", {}).model_copy(update={"since": None}).to_json())
+        message: Wire = self._described("offline", {}).model_copy(update={"since": None})
+        return Will(self._topics.status, *seal(message, self._topics.status, self._envelope, self._trace.span()))
 
 
-async def _watch(connection: Connection) -> None:
-    async for _ in connection.deliveries():
-        pass
+async def _transmit(
+    connection: Connection, topic: str, payload: str, details: Details, *, qos: int = 1, retain: bool = False
+) -> None:
+    """Every message of an agent goes this way."""
+    await connection.publish(topic, payload, qos=qos, retain=retain, details=details)

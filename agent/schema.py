@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import from_json
 
 from mer_agent.config.settings import Probability, TopicSegment
 from mer_agent.errors import ConfigError
@@ -50,7 +51,15 @@ class Wire(BaseModel):
 
     @classmethod
     def from_json(cls, payload: str | bytes) -> Self:
-        """Reads a payload; whatever is wrong with it is pydantic's ValidationError, a kind of ValueError."""
+        """Reads a payload, in a CloudEvents envelope too.
+
+        Raises:
+            ValueError: whatever is wrong with it (pydantic's ValidationError is one).
+        """
+        if b"specversion" in (payload if isinstance(payload, bytes) else payload.encode(errors="replace")):
+            event = from_json(payload)
+            if isinstance(event, dict) and "specversion" in event:
+                return cls.model_validate(event.get("data"))
         return cls.model_validate_json(payload)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from support import npm
+from support import contract, npm
+from support.messages import message
 
 from mer_agent import asyncapi
 from mer_agent.asyncapi import CHANNELS, channel_of, document, json_schemas
@@ -94,3 +95,17 @@ def test_the_table_in_the_docs_has_every_topic() -> None:
 
 def test_json_schema_is_of_2020_12() -> None:
     assert {schema["$schema"] for schema in json_schemas().values()} == {asyncapi.DIALECT}
+
+
+def test_the_judge_of_published_messages_would_find_something_wrong() -> None:
+    topics = Topics("desk", "s1")
+    good = message().to_json()
+    contract.check(topics.emotion("speaker-0"), good, retain=False, qos=1)
+    with pytest.raises(jsonschema.ValidationError):
+        contract.check(topics.emotion("speaker-0"), good.replace('"seq":0', '"seq":-1'), retain=False, qos=1)
+    with pytest.raises(jsonschema.ValidationError):
+        contract.check(topics.status, good, retain=True, qos=1)
+    with pytest.raises(AssertionError, match="retained True"):
+        contract.check(topics.emotion("speaker-0"), good, retain=True, qos=1)
+    with pytest.raises(AssertionError, match="no channel"):
+        contract.check("mer/v1/desk/s1/gossip", good, retain=False, qos=1)
