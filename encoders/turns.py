@@ -1,10 +1,10 @@
 """A conversation read by a sentence encoder, so that nobody sees a later turn.
 
 The lower half of the network is frozen and reads each turn alone, as it was trained to: `<s> words </s>`. Above it, the
-turns stand side by side in one row, each marked with its speaker's place in order of appearance in that row, and a token
-sees its own turn and those before it, never one after it. So the states of a turn don't depend on what follows: in
-training, one pass over a stretch of dialogue judges all of its turns, where reading each with its own past would cost six
-passes, and the lower half is computed once for all epochs. Live, the last turn of the row is the one that is judged.
+turns stand side by side in one row, each marked with its speaker's place in order of appearance in that row, and a
+token sees its own turn and those before it, never one after it. So the states of a turn don't depend on what follows.
+In training, one pass over a stretch of dialogue judges all of its turns, where reading each with its own past would
+cost six passes, and the lower half is computed once for all epochs. Live, the last turn of the row is judged.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ SPEAKERS = 8
 
 TOKEN_BUDGET = 128
 """Tokens that are read in all: the turn itself and as many whole turns before it as fit."""
+
+PAST_TURNS = 10
+"""Turns of the past that are read at most."""
 
 _BLIND = -1e4
 """Added to the attention scores of what may not be seen; finite, since a padding token sees nothing at all."""
