@@ -39,6 +39,7 @@ app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_bench.bench, name="bench")
 app.command()(cli_research.train)
 app.command()(cli_research.evaluate)
+app.command()(cli_research.convert)
 app.command()(cli_encoders.encode)
 app.command()(cli_encoders.train_encoder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,17 +35,13 @@ def train(
 ) -> None:
     """Train a fusion model; the epoch is chosen on validation, the test split is only reported."""
     with agent_extra():
-        from mer_agent.models import registry, runs
-    if model not in runs.RECIPES:
-        raise InputError(f"--model {model}: it is one of {', '.join(runs.RECIPES)}")
+        from mer_agent.models import runs
+    recipe = runs.recipe_for(model, data, bidirectional=bidirectional)
     find_weights(context)
 
     def progress(of_seed: int, epoch: int, loss: float, weighted_f1: float) -> None:
         say(f"seed {of_seed}  epoch {epoch + 1:3}/{recipe.epochs}  loss {loss:.3f}  validation {weighted_f1:.2f}")
 
-    recipe = runs.RECIPES[model]
-    direction = registry.direction(model, bidirectional=bidirectional)
-    recipe = replace(recipe, shape={**recipe.shape, **direction})
     seeds = seed or list(range(5))
     say(FIRST_TIME)
     finished = runs.train_seeds(
@@ -85,6 +80,22 @@ def evaluate(
         with agent_extra("train"):
             evaluation.draw_confusion(figures, picture)
     write_json(figures, json_file)
+
+
+def convert(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="A pickle of features, or the folder that holds several or a corpus.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write; inside data.dir, its name is one for --data.")],
+    layout: Annotated[str, typer.Option(metavar="NAME", help="iemocap-raw, meld-mmgcn, ur-funny, meld-raw, ...")],
+) -> None:
+    """Convert published features or a raw corpus, once, into files that can't run anything."""
+    with agent_extra():
+        from mer_agent.models.convert import convert as convert_data
+    find_weights(context)
+    table = convert_data(source, folder, layout)
+    for feature, values in table.values.items():
+        out.print(f"{feature:<24} {values.shape[1]:5d} numbers, {int(table.present[feature].sum())} utterances")
+    out.print(f"{len(table.dialogues)} dialogues, {len(table.lines)} utterances are in {folder}")
 
 
 def find_weights(context: typer.Context) -> None:

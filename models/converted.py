@@ -1,7 +1,8 @@
 """A data set in a folder of our own layout: what imports and the encoding of raw corpora leave behind.
 
     dialogues.jsonl        a dialogue a line: dialogue, split, kind, and utterances of id, speaker, text, label, and
-                           where they are known start and end (seconds) and affect (valence, activation, dominance)
+                           where they are known start and end (seconds) and affect (valence, activation, dominance);
+                           the label is null where an utterance is there for the others' sake
     features.safetensors   for each feature id a tensor [N, dimension] and `present/ID` uint8 [N]; its metadata name
                            the data set, its labels, the columns, and the sha256 of dialogues.jsonl
 
@@ -128,7 +129,7 @@ def _dialogue(record: dict[str, Any]) -> Dialogue:
             str(u["id"]),
             str(u["speaker"]),
             str(u["text"]),
-            str(u["label"]),
+            None if u["label"] is None else str(u["label"]),
             u.get("start"),
             u.get("end"),
             tuple(u["affect"]) if "affect" in u else None,

@@ -49,7 +49,7 @@ def load(
     """Gives a data set by name with the features asked for.
 
     Args:
-        name: `iemocap`, `meld`, `mosi`, or a folder inside `data_dir` that `published.convert` or
+        name: `iemocap`, `meld`, `mosi`, or a folder inside `data_dir` that `convert.convert` or
             `converted.write_table` made.
         data_dir: the folder that holds a folder of each data set.
         features: feature ids, such as `text/mpnet@1`.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mer_agent.errors import DataError
-from mer_agent.models.batch import Batch
+from mer_agent.models.batch import NO_LABEL, Batch
 from mer_agent.models.datasets import SPLITS, Corpus
 
 MAY_BE_NAN = "audio/prosody@"
@@ -26,12 +26,13 @@ MAY_BE_NAN = "audio/prosody@"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One labelled utterance. Times are seconds on the clock of its dialogue, None where nobody knows them."""
+    """One utterance. Times are seconds on the clock of its dialogue, None where nobody knows them."""
 
     id: str
     speaker: str
     text: str
-    label: str
+    label: str | None
+    """None: it is there for the others' sake and is not judged, as the sentences before a punchline."""
     start_s: float | None = None
     end_s: float | None = None
     affect: tuple[float, float, float] | None = None
@@ -93,7 +94,7 @@ class Table:
             {feature: self.present[feature] for feature in wanted},
             torch.tensor(speakers),
             torch.repeat_interleave(torch.arange(len(self.dialogues)), lengths),
-            torch.tensor([self.labels.index(line.label) for line in lines]),
+            torch.tensor([NO_LABEL if line.label is None else self.labels.index(line.label) for line in lines]),
             [line.id for line in lines],
             None if rated is None else torch.tensor(rated),
         )
@@ -130,15 +131,15 @@ def ordered(where: str, dialogues: Sequence[Dialogue], labels: Sequence[str]) ->
     for dialogue in dialogues:
         if dialogue.split not in SPLITS:
             raise DataError(f"{where}: dialogue {dialogue.name} has the split {dialogue.split!r}: give one of {SPLITS}")
-        if not dialogue.lines:
-            raise DataError(f"{where}: dialogue {dialogue.name} has no utterances")
+        if all(line.label is None for line in dialogue.lines):
+            raise DataError(f"{where}: dialogue {dialogue.name} has no utterances to judge")
         for line in dialogue.lines:
             if line.id in seen:
                 raise DataError(f"{where}: utterance {line.id} stands there twice")
             seen.add(line.id)
-            if not line.label:
+            if line.label is not None and not line.label:
                 raise DataError(f"{where}: utterance {line.id} has no label")
-            if line.label not in labels:
+            if line.label is not None and line.label not in labels:
                 raise DataError(
                     f"{where}: utterance {line.id} has the label {line.label!r}: not of {', '.join(labels)}"
                 )

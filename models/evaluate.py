@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mer_agent.errors import DataError, MissingExtraError
 from mer_agent.models import checkpoint
-from mer_agent.models.batch import Batch
+from mer_agent.models.batch import NO_LABEL, Batch
 from mer_agent.models.checkpoint import Card
 from mer_agent.models.corpora import load
 from mer_agent.models.datasets import Corpus
@@ -86,8 +86,10 @@ def judge(
         return probabilities_by(model, batch.without(hidden))
 
     batch = corpus.part(split)
-    probabilities = probabilities_of(batch, used)
-    result = scores(probabilities, batch.labels, corpus.labels)
+    known = batch.labels != NO_LABEL
+    labels = batch.labels[known]
+    probabilities = probabilities_of(batch, used)[known]
+    result = scores(probabilities, labels, corpus.labels)
     result |= {
         "checkpoint": card.name,
         "sha256": card.sha256,
@@ -95,17 +97,18 @@ def judge(
         "split": split,
         "labels": list(corpus.labels),
         "modalities": list(used),
-        "confusion": confusion(probabilities.argmax(-1), batch.labels, len(corpus.labels)).tolist(),
+        "confusion": confusion(probabilities.argmax(-1), labels, len(corpus.labels)).tolist(),
         "kinds": {},
     }
     for kind in sorted(set(corpus.kind)):
         part = corpus.part(split, kind)
         if len(part):
-            own = scores(probabilities_of(part, used), part.labels, corpus.labels)
+            judged = part.labels != NO_LABEL
+            own = scores(probabilities_of(part, used)[judged], part.labels[judged], corpus.labels)
             result["kinds"][kind] = {"weighted_f1": own["weighted_f1"], "n": own["n"]}
     if modalities is None:
         result["subsets"] = {
-            "+".join(subset): scores(probabilities_of(batch, subset), batch.labels, corpus.labels)["weighted_f1"]
+            "+".join(subset): scores(probabilities_of(batch, subset)[known], labels, corpus.labels)["weighted_f1"]
             for size in range(1, len(used) + 1)
             for subset in combinations(used, size)
         }

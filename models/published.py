@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from mer_agent.errors import DataError
-from mer_agent.models.converted import write_table
 from mer_agent.models.datasets import IEMOCAP_LABELS
 from mer_agent.models.dialogues import Dialogue, Line, Table, ordered
 from mer_agent.models.meld import MELD_LABELS
@@ -76,22 +75,16 @@ LAYOUTS = {
 }
 
 
-def convert(source: Path, folder: Path, layout: str) -> Path:
-    """Converts published features into `folder`, for `load_converted` to read; gives the folder.
+def read_published(source: Path, layout: str) -> Table:
+    """Gives what published feature files hold.
 
     Args:
         source: the pickle, or for MultiEMO the folder that holds the four.
-        folder: where to write; created if need be.
         layout: a name in `LAYOUTS`.
 
     Raises:
         DataError: another layout, a damaged file, or a pickle with more in it than features (nothing is run).
     """
-    return write_table(read_published(source, layout), folder)
-
-
-def read_published(source: Path, layout: str) -> Table:
-    """Gives what published feature files hold; see `convert`."""
     if layout not in LAYOUTS:
         raise DataError(f"no published layout is called {layout!r}: give one of {', '.join(LAYOUTS)}")
     kind = LAYOUTS[layout]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_agent.errors import DataError
-from mer_agent.models.batch import Batch
+from mer_agent.models.batch import NO_LABEL, Batch
 from mer_agent.models.datasets import Corpus
 from mer_agent.models.metrics import fit_temperature, scores
 
@@ -52,15 +52,17 @@ def record_of(
     """
     model.eval()
     valid = parts["valid"]
-    temperature = fit_temperature(model(valid).logits.cpu(), valid.labels.cpu())
+    known = valid.labels != NO_LABEL
+    temperature = fit_temperature(model(valid).logits[known].cpu(), valid.labels[known].cpu())
     model.temperature.fill_(temperature)  # type: ignore[operator]
     judged: dict[str, Any] = {}
     predictions: dict[str, Any] = {}
     for split in JUDGED:
         batch = parts[split]
-        probabilities = model(batch).logits.softmax(-1).cpu()
-        judged[split] = scores(probabilities, batch.labels.cpu(), corpus.labels)
-        predictions[split] = pack(probabilities, batch.labels) | {"dialogues": _dialogues(batch, corpus)}
+        known = batch.labels != NO_LABEL
+        probabilities, labels = model(batch).logits.softmax(-1)[known].cpu(), batch.labels[known].cpu()
+        judged[split] = scores(probabilities, labels, corpus.labels)
+        predictions[split] = pack(probabilities, labels) | {"dialogues": _dialogues(batch.dialogue[known], corpus)}
     return {
         "format": FORMAT,
         "recipe": json.loads(json.dumps(recipe)),
@@ -81,7 +83,7 @@ def record_of(
 
 
 def pack(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Gives what was true and what was said of N utterances, in short.
+    """Gives what was true and what was said of N labelled utterances, in short.
 
     `labels` and `called` are strings of N digits (0 to 9, a to z), each the index of a label; `confidence` is that
     of the label called, in thousandths.
@@ -100,9 +102,9 @@ def unpack(predictions: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     return labels, called, torch.tensor(predictions["confidence"]) / 1000
 
 
-def _dialogues(batch: Batch, corpus: Corpus) -> list[tuple[str, int]]:
-    """Gives kind and number of utterances of each dialogue, in the batch's order."""
-    each, lengths = torch.unique_consecutive(batch.dialogue.cpu(), return_counts=True)
+def _dialogues(dialogue: Tensor, corpus: Corpus) -> list[tuple[str, int]]:
+    """Gives kind and number of utterances of each dialogue, in their order."""
+    each, lengths = torch.unique_consecutive(dialogue.cpu(), return_counts=True)
     return [(corpus.kind[k], n) for k, n in zip(each.tolist(), lengths.tolist(), strict=True)]
 
 

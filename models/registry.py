@@ -11,6 +11,7 @@ from mer_agent.errors import ConfigError, InputError
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import FeatureSpec
 from mer_agent.models.bc_lstm import BcLSTM
+from mer_agent.models.c_mfn import CMFN
 from mer_agent.models.ctnet import CTNet
 from mer_agent.models.dialogue_gcn import DialogueGCN
 from mer_agent.models.dialogue_rnn import DialogueRNN
@@ -36,12 +37,13 @@ MODELS: dict[str, Build] = {
     "dialogue-gcn": _plain(DialogueGCN),
     "ctnet": _plain(CTNet),
     "lr-gcn": _plain(LRGCN),
+    "c-mfn": _plain(CMFN),
     **{f"fusion-{name}": _plain(Fusion, fusion=name) for name in FUSIONS},
 }
 """Model name -> how to build it of its feature specs, its number of classes and its sizes."""
 
-_GENERATIVE = ("ar-iigcn",)
-_ALWAYS_CAUSAL = ("gru",)
+_GENERATIVE = ("ar-iigcn", "c-mfn")
+_ALWAYS_CAUSAL = ("gru", "c-mfn")
 BOTH_WAYS = 10
 """How many later utterances a graph looks at when it may."""
 

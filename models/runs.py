@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_agent.encoders.prosody import DESCRIPTORS
+from mer_agent.errors import InputError
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.checkpoint import load as load_checkpoint
 from mer_agent.models.checkpoint import save
@@ -16,8 +17,15 @@ from mer_agent.models.corpora import DATA, Source, load
 from mer_agent.models.datasets import Corpus
 from mer_agent.models.evaluate import judge
 from mer_agent.models.recipe import Recipe
-from mer_agent.models.registry import MODELS
+from mer_agent.models.registry import MODELS, direction
 from mer_agent.models.train import Run, train
+
+FEATURES = {
+    "iemocap": ("text/mpnet-layers@1", "audio/ge2e@1", "audio/prosody@1"),
+    "meld": ("text/mpnet-layers@1", "audio/prosody@1"),
+    "mosi": ("text/mosi@1", "audio/mosi@1", "face/mosi@1"),
+}
+"""What our model reads of a data set. MELD's recordings are not at hand, so its voices have no embedding."""
 
 RECIPES = {
     "ar-iigcn": Recipe(
@@ -52,6 +60,35 @@ plain, nothing tuned.
 """
 # The peers are trained as the floor is, with nothing tuned either.
 RECIPES |= {name: replace(RECIPES["gru"], model=name, epochs=30) for name in MODELS if name not in RECIPES}
+RECIPES["text-cnn"] = replace(RECIPES["text-cnn"], features=("text/words@1", *FEATURES["iemocap"][1:]))
+
+ELSEWHERE: dict[tuple[str, str], dict[str, Any]] = {}
+"""(model, data set) -> in what its recipe there differs from the one above, by what was chosen on that set."""
+
+
+def recipe_for(model: str, data: str, *, bidirectional: bool = False) -> Recipe:
+    """Gives the recipe by which a model is trained on a data set.
+
+    For converted data the features are left empty: those that the folder brings are read.
+
+    Raises:
+        InputError: the model is unknown, or only ever looks back.
+    """
+    if model not in RECIPES:
+        raise InputError(f"--model {model}: it is one of {', '.join(RECIPES)}")
+    recipe = RECIPES[model]
+    if data != "iemocap":
+        features = FEATURES.get(data, ())
+        if model == "text-cnn":
+            features = tuple("text/words@1" if f.startswith("text/mpnet") else f for f in features)
+        recipe = replace(recipe, features=features)
+    if data == "mosi":
+        recipe = replace(recipe, pick="last")  # the labels that it validates on are in its features
+    if not any(feature.startswith("audio/prosody@") for feature in recipe.features) and recipe.features:
+        recipe = replace(recipe, descriptors=(), ignored=())
+    changes = dict(ELSEWHERE.get((model, data), {}))
+    shape = {**recipe.shape, **changes.pop("shape", {}), **direction(model, bidirectional=bidirectional)}
+    return replace(recipe, shape=shape, **changes)
 
 
 def train_seeds(
@@ -70,6 +107,7 @@ def train_seeds(
     the folder already is trained again; one that was stopped goes on.
     """
     corpus = load(data, data_dir, recipe.features, descriptors=recipe.descriptors)
+    recipe = replace(recipe, features=tuple(corpus.batch.features))
     runs = []
     for seed in seeds:
         tell = (lambda *at, seed=seed: progress(seed, *at)) if progress else None

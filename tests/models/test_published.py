@@ -10,16 +10,18 @@ import pytest
 from support import published_files as files
 
 from mer_agent.errors import DataError
+from mer_agent.models.convert import convert
 from mer_agent.models.converted import load_converted
 from mer_agent.models.datasets import IEMOCAP_LABELS
 from mer_agent.models.meld import MELD_LABELS
-from mer_agent.models.published import LAYOUTS, convert, read_published
+from mer_agent.models.published import LAYOUTS, read_published
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_layout_is_converted_and_loaded(tmp_path, layout):
     kind, fields = LAYOUTS[layout], files.content(layout)
-    corpus = load_converted(convert(files.write(tmp_path, layout), tmp_path / "out", layout))
+    convert(files.write(tmp_path, layout), tmp_path / "out", layout)
+    corpus = load_converted(tmp_path / "out")
     assert corpus.name == kind.data
     assert corpus.labels == (IEMOCAP_LABELS if kind.data == "iemocap" else MELD_LABELS)
     assert corpus.split == ("train", "valid", "test")

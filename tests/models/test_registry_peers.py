@@ -83,7 +83,7 @@ def test_causal_means_that_what_comes_changes_nothing(name):
         torch.testing.assert_close(model(cut).logits, whole[:i], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in peers.PEERS if name not in peers.ALONE])
+@pytest.mark.parametrize("name", [name for name in peers.PEERS if name not in peers.ALONE | peers.PAST])
 def test_both_ways_means_that_the_future_is_seen(name):
     model, batch = peers.build(name), peers.batch((8,))
     changed = {key: rows.clone() for key, rows in batch.features.items()}

@@ -6,6 +6,7 @@ import torch
 
 from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.models.bc_lstm import BcLSTM
+from mer_agent.models.c_mfn import CMFN
 from mer_agent.models.ctnet import CTNet
 from mer_agent.models.dialogue_gcn import DialogueGCN
 from mer_agent.models.dialogue_rnn import DialogueRNN
@@ -39,6 +40,7 @@ PEERS = {
     "dialogue-gcn-bare": (DialogueGCN, {**GRAPH, "attention": False}),
     "ctnet": (CTNet, {"dimension": 8, "heads": 2, "units": 8, "hidden": 8}),
     "lr-gcn": (LRGCN, {**GRAPH, "heads": 2, "layers": 2}),
+    "c-mfn": (CMFN, {"dimension": 8, "units": 8, "memory": 8, "context": 3, "heads": 2}),
     **{
         f"fusion-{name}{'-context' if units else ''}": (
             Fusion,
@@ -50,6 +52,8 @@ PEERS = {
 }
 ALONE = {name for name in PEERS if name == "textcnn" or (name.startswith("fusion") and "context" not in name)}
 """Those that look at one utterance alone."""
+PAST = {"c-mfn"}
+"""Those that only look back, whatever is asked."""
 
 
 def build(name, *, causal=False, specs=SPECS, seed=0):
