@@ -23,7 +23,7 @@ from rich.console import Console
 from mer_agent import __version__, cli_bench, cli_encoders, cli_research, cli_weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
-from mer_agent.terminal import INTERRUPTED, agent_extra, out, report, say, spare
+from mer_agent.terminal import INTERRUPTED, agent_extra, leave, out, report, say, spare
 
 if TYPE_CHECKING:
     from mer_agent.schema import EmotionMessage
@@ -155,7 +155,7 @@ def _run(
             f"{summary.utterances} utterances in {summary.media_s:.1f} s of sound, worked on for {summary.work_s:.1f} s"
         )
     if summary.stopped:
-        raise typer.Exit(INTERRUPTED)
+        leave()
 
 
 def _printer(print_emotion: Callable[[Console, EmotionMessage], None]) -> Callable[[EmotionMessage], None]:
@@ -272,9 +272,7 @@ def main() -> None:
     try:
         app()
     except (KeyboardInterrupt, asyncio.CancelledError):
-        # Not sys.exit, which would wait for threads that are still loading models. All files are closed by now.
-        out.file.flush()
-        os._exit(INTERRUPTED)
+        leave()
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does. Nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -41,6 +43,15 @@ def report(error: BaseException) -> int:
         return 1
     err.print(f"mer-agent: a bug, {type(error).__name__}; run with --debug to see where", markup=False)
     return 1
+
+
+def leave() -> NoReturn:
+    """Ends the process after Ctrl-C, when all files are closed and all is said.
+
+    Not by sys.exit, which would wait for threads that are still loading models, and for torch to be taken apart.
+    """
+    out.file.flush()
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
