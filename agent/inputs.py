@@ -108,7 +108,8 @@ class LiveInput:
         if not self._microphones:
             raise InputError("no microphone: an utterance begins and ends with a voice; add --mic default")
         own = len(names) > 1 or names[0] is not None
-        self.speakers = {f"audio-{number}": name for number, name in enumerate(names)} if own else {}
+        seated = {f"audio-{number}": name for number, name in enumerate(names)}
+        self.speakers: Mapping[str, str | None] = seated if own else {}
         # What is unknown is said now, and not when all the models are loaded.
         clock = RealClock()
         found = [f"{one.find().name}" for one in self._hear(clock)] + [one.find() for one in self._see(clock)]

@@ -21,7 +21,7 @@ from typing import Any
 from mer_agent.errors import DeviceError, MissingExtraError
 from mer_agent.streams.clock import SessionClock
 from mer_agent.streams.devices import DEFAULT, DeviceInfo, choose
-from mer_agent.streams.supervise import Patience, Pulse
+from mer_agent.streams.supervise import Patience, Pulse, Stale
 from mer_agent.streams.types import NS_PER_S, VideoFrame
 
 LONGEST_SIDE_PX = 640
@@ -41,7 +41,7 @@ def cameras() -> list[DeviceInfo]:
         MissingExtraError: OpenCV, or a system library that it needs, is missing.
     """
     cv2 = _opencv()
-    found = []
+    found: list[DeviceInfo] = []
     with _quiet(cv2):
         for device in _numbered():
             video = cv2.VideoCapture(device.index)
@@ -67,7 +67,7 @@ class Camera:
         height: likewise.
     """
 
-    stale = "frozen"
+    stale: Stale = "frozen"
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from mer_agent.streams.devices import DEFAULT, DeviceInfo, choose
 from mer_agent.streams.drift import DriftClock
 from mer_agent.streams.resampler import Resampler
 from mer_agent.streams.sound import Chunker
-from mer_agent.streams.supervise import Patience, Pulse
+from mer_agent.streams.supervise import Patience, Pulse, Stale
 from mer_agent.streams.types import NS_PER_S, AudioChunk
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Microphone:
         rate_hz: sample rate to ask for; 0: the device's own, which costs nobody a resampling that we don't know.
     """
 
-    stale = "silent"
+    stale: Stale = "silent"
     patience = Patience(stale_ns=5 * NS_PER_S)
 
     def __init__(self, source: str, wanted: str, clock: SessionClock, rate_hz: int = 0) -> None:

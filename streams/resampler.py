@@ -32,8 +32,8 @@ class Resampler:
         self._fed = False
         self.not_finite = 0
 
-    def push(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Gives the samples (float32 [n] in -1..1) that are ready after `channels` (float32 [channel, m])."""
+    def push(self, channels: NDArray[Any]) -> NDArray[np.float32]:
+        """Gives the samples (float32 [n] in -1..1) that are ready after `channels` (float [channel, m])."""
         finite = np.isfinite(channels)
         if not finite.all():  # here, before a filter smears them over their neighbours
             self.not_finite += int(channels.size - finite.sum())

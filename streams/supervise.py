@@ -29,8 +29,9 @@ from mer_agent.streams.types import NS_PER_S
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
+Stale = Literal["frozen", "silent"]
 State = Literal["opening", "capturing", "silent", "stalled", "frozen", "lost", "ended"]
 
 WATCH_NS = 100_000_000
@@ -84,23 +85,26 @@ class Patience:
 class Capture(Protocol):
     """A device that is open and gives what it captures, from a thread of its own."""
 
-    pulse: Pulse
+    @property
+    def pulse(self) -> Pulse:
+        """How it does."""
+        ...
 
     def close(self) -> None:
         """Gives the device back; may block. Nothing is handed over after it has returned."""
         ...
 
 
-class Device(Protocol[T_contra]):
+class Device(Protocol[T_co]):
     """A device that can be opened, many times one after the other."""
 
     source: str
     """What its chunks or frames are called: `audio-0`."""
-    stale: Literal["frozen", "silent"]
+    stale: Stale
     """What it is when nothing new comes. Frozen devices are opened again."""
     patience: Patience
 
-    def open(self, deliver: Callable[[T_contra], None]) -> Capture:
+    def open(self, deliver: Callable[[T_co], None]) -> Capture:
         """Opens the device; may block. `deliver` is then called from any thread.
 
         Raises:
