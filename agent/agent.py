@@ -13,11 +13,12 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mer_agent.aligner import Aligner
 from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
+from mer_agent.own_speech import OwnSpeech, Said
 from mer_agent.perception import Cut, Perceived, Perception
 from mer_agent.provisional import Provisional
 from mer_agent.segmenter import Speech, SpeechCutter
@@ -28,6 +29,8 @@ CAPTURED = 64
 """How many chunks and frames may wait: two seconds of sound."""
 UTTERANCES = 8
 """How many utterances may wait between two stages."""
+
+Echo = Literal["attribute", "mute", "hear"]
 
 
 class Source(Protocol):
@@ -53,6 +56,8 @@ class Agent:
         provisional: guesses while an utterance is open; None doesn't.
         over: tells from the words up to a pause, and their sound, whether the sentence is plainly over; the end of the
             utterance is then declared sooner. None never asks, and so never waits for the words.
+        own_speech: what the dialogue system says aloud; None: there is none.
+        echo: what becomes of an utterance that is the system's own voice.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Agent:
         look: Callable[[VideoFrame], Awaitable[VideoFrame]] | None = None,
         provisional: Provisional | None = None,
         over: Callable[[Transcript, Segment], bool] | None = None,
+        own_speech: OwnSpeech | None = None,
+        echo: Echo = "attribute",
     ) -> None:
         self._source = source
         self._cutter = cutter
@@ -78,6 +85,9 @@ class Agent:
         self._look = look
         self._provisional = provisional
         self._over = over
+        self._own_speech = own_speech
+        self._echo: Echo = echo
+        self._paused = False
         self._numbers = itertools.count(1)
         self._waiting = 0  # utterances that have ended and are not yet judged
         self._open: dict[tuple[str, int], str] = {}  # source and start of an open utterance -> its id
@@ -86,6 +96,14 @@ class Agent:
     def stop(self) -> None:
         """Hears no more; what was heard already is still judged and published, then `run` returns."""
         self._captured.close()
+
+    def pause(self) -> None:
+        """Hears and sees nothing until `resume`; what was said up to here still counts."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Hears again."""
+        self._paused = False
 
     async def run(self) -> None:
         """Runs until the source has ended and the last prediction is handed over."""
@@ -102,7 +120,15 @@ class Agent:
 
     async def _cut(self, cuts: Mailbox[Cut]) -> None:
         """Cuts utterances out of the sound and joins them with the pictures."""
+        deaf = False
         async for captured in self._captured:
+            if self._paused:
+                if not deaf:
+                    for segment in self._cutter.finish():
+                        await self._follow(Speech("closed", segment), cuts)
+                deaf = True
+                continue
+            deaf = False  # the chunks left out are missed by their numbers, and the stream begins anew
             if isinstance(captured, VideoFrame):
                 if self._aligner.wants(captured):
                     self._aligner.see(await self._look(captured) if self._look else captured)
@@ -156,11 +182,29 @@ class Agent:
     async def _judge(self, percepts: Mailbox[Perceived]) -> None:
         """Grows the graph by one node for each utterance and hands its prediction over."""
         async for perceived in percepts:
-            judging = self._inference.run(self._conversation.judge, perceived.utterance, perceived.percept)
+            said = await self._system(perceived)
+            if said is not None and self._echo == "mute":
+                self._waiting -= 1
+                continue
+            utterance, percept = perceived.utterance, perceived.percept
+            if said is not None:
+                judging = self._inference.run(self._conversation.echo, utterance, percept, said.speaker)
+            else:
+                judging = self._inference.run(self._conversation.judge, utterance, percept)
             await self._publish(await judging)
             self._waiting -= 1
-            if perceived.late is not None:
+            if perceived.late is not None and said is None:
                 self._start(self._revise(perceived.utterance.id, perceived.late))
+
+    async def _system(self, perceived: Perceived) -> Said | None:
+        """The dialogue system's turn that was heard; None if it was somebody else, as mostly."""
+        if self._own_speech is None or self._echo == "hear" or not self._own_speech.overlaps(perceived.utterance):
+            return None
+        utterance = perceived.utterance
+        if perceived.late is not None:  # the words decide, so here they are worth waiting for
+            transcript, _ = await perceived.late
+            utterance = replace(utterance, transcript=transcript)
+        return self._own_speech.match(utterance)
 
     async def _revise(self, utterance_id: str, late: asyncio.Task[tuple[Transcript, float]]) -> None:
         """Judges an utterance again when the words that it had to do without are there."""

@@ -35,9 +35,9 @@ class Part(BaseModel):
 class ModelInfo(Part):
     """A model that the agent runs."""
 
-    role: str = Field(description="what it does: fusion, words, or the id of the feature that it makes")
-    name: str = Field(description="name of its weights")
-    sha256: str | None = Field(default=None, description="of its weights; null: it has none, or they have many files")
+    role: str = Field(description="what it does: fusion, words, or the modality that it encodes")
+    name: str = Field(description="name of its weights, or of the feature that it makes, with its version")
+    sha256: str | None = Field(default=None, description="of its weights; null: the name has to do")
 
 
 class CapabilitiesMessage(Message):

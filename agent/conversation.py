@@ -47,6 +47,14 @@ class GraphStream(Protocol):
         """Replaces an utterance and judges it anew from what came before it; None where it is too old."""
         ...
 
+    def forget(self, speaker: int) -> int:
+        """Removes all trace of a speaker."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets the whole conversation."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Percept:
@@ -134,14 +142,41 @@ class Conversation:
         An encoder that fails costs its modality, a model that fails costs this prediction; both are said in
         `degraded`, and the conversation goes on.
         """
-        timings_ms = dict(heard.timings_ms)
         begun = time.perf_counter()
         guess = self._who(utterance, heard)
-        timings_ms["speaker"] = _since_ms(begun)
-        utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
+        heard = replace(heard, timings_ms={**heard.timings_ms, "speaker": _since_ms(begun)})
+        return self._append(replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence), heard)
+
+    def add(self, utterance: Utterance) -> Prediction:
+        """Takes words that came past the microphone, whose speaker is known, into the graph, and judges them."""
+        return self._append(utterance, Percept({}, {}))
+
+    def echo(self, utterance: Utterance, heard: Percept, speaker: int) -> Prediction:
+        """Judges the dialogue system's own voice. Its words are in the conversation already, so nothing is added."""
+        utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
+        known = self._known(utterance, heard, self._past_turns())
+        prediction = self._predict(utterance, known, "final", lambda: self._stream.preview(speaker, known.features))
+        return replace(prediction, degraded=prediction.degraded or "echo: the dialogue system's own voice")
+
+    def forget(self, speaker: int) -> None:
+        """Removes all trace of a speaker: voice, words, features and place in the graph."""
+        self._stream.forget(speaker)
+        self._speakers.forget(speaker)
+        self._past = [(number, turn) for number, turn in self._past if turn.speaker != speaker]
+        self._judged = OrderedDict(
+            (id_, judged) for id_, judged in self._judged.items() if judged.prediction.utterance.speaker != speaker
+        )
+
+    def reset(self) -> None:
+        """Forgets everything that was said, and who said it."""
+        self._stream.reset()
+        self._speakers.reset()
+        self._past.clear()
+        self._judged.clear()
+
+    def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()
         known = self._known(utterance, heard, past)
-        known = replace(known, timings_ms={**timings_ms, **known.timings_ms})
         prediction = self._predict(
             utterance, known, "final", lambda: self._stream.append(utterance.id, utterance.speaker, known.features)
         )

@@ -210,5 +210,13 @@ class _Notebook:
         """Nobody asks for it."""
         raise NotImplementedError
 
+    def forget(self, speaker: int) -> int:
+        """Nobody asks for that, either."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Nor for that."""
+        raise NotImplementedError
+
     def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Any]) -> None:
         """Nothing comes late."""

@@ -10,20 +10,23 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from mer_agent import __version__
 from mer_agent.config.settings import Settings
+from mer_agent.contract import CapabilitiesMessage, CommandName, ModelInfo
 from mer_agent.conversation import Conversation
-from mer_agent.encoders import weights
+from mer_agent.encoders import catalogue, weights
 from mer_agent.encoders.base import Encoder, create, limit_threads
+from mer_agent.errors import WeightsError
 from mer_agent.inference import Inference
 from mer_agent.streams import engines
 from mer_agent.streams.engines import Engine
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
+from mer_agent.streams.types import MODALITIES, NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
 from mer_agent.streams.vad import SileroVad
 from mer_agent.terminal import agent_extra
 
@@ -56,6 +59,24 @@ class Models:
             seats=seats,
         )
 
+    def capabilities(self, agent: str, words: str, *, publishes_text: bool) -> CapabilitiesMessage:
+        """Gives what readers are told of these models; `words` names the weights of the recogniser."""
+        return CapabilitiesMessage(
+            agent=agent,
+            version=__version__,
+            label_set=self.card.label_set,
+            labels=self.card.labels,
+            modalities=tuple(m for m in MODALITIES if any(encoder.modality == m for encoder in self.encoders)),
+            models=(
+                ModelInfo(role="fusion", name=self.card.name, sha256=self.card.sha256),
+                ModelInfo(role="words", name=words, sha256=_sha256(words)),
+                # The id of a feature names the recipe that makes it, weights and version.
+                *(ModelInfo(role=encoder.modality, name=encoder.feature) for encoder in self.encoders),
+            ),
+            commands=get_args(CommandName),
+            publishes_text=publishes_text,
+        )
+
     def close(self) -> None:
         """Takes no more speech to be transcribed."""
         self.words.close()
@@ -65,6 +86,15 @@ class Models:
         """Gives what finds the faces of one session; None if no encoder reads them."""
         sees = any(encoder.modality == "visual" for encoder in self.encoders)
         return FaceWatcher(weights.path("yunet")) if sees else None
+
+
+def _sha256(name: str) -> str | None:
+    """Of the largest file of pinned weights: the network itself."""
+    try:
+        files = catalogue.find(name).files
+    except WeightsError:  # the user's own
+        return None
+    return max(files, key=lambda file: file.size or 0).sha256
 
 
 async def load(settings: Settings, inference: Inference) -> Models:

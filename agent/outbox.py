@@ -32,7 +32,7 @@ class Outbox:
     def __init__(self, limit: int, age_s: float) -> None:
         self.dropped_full = 0
         self.dropped_aged = 0
-        self._limit = limit
+        self.limit = limit
         self._age_s = age_s
         self._waiting: deque[Parcel] = deque()
         self._room = asyncio.Event()
@@ -43,7 +43,7 @@ class Outbox:
     def put(self, topic: str, payload: str, qos: int, details: Details = Details()) -> None:  # noqa: B008 - frozen
         """Adds a parcel without ever waiting: without room the oldest one goes."""
         self._drop_aged()
-        if len(self._waiting) >= self._limit:
+        if len(self._waiting) >= self.limit:
             self._waiting.popleft()
             self.dropped_full += 1
         self._waiting.append(Parcel(topic, payload, qos, _now_s(), details))
@@ -51,7 +51,7 @@ class Outbox:
     async def put_wait(self, topic: str, payload: str, qos: int, details: Details = Details()) -> None:  # noqa: B008
         """Adds a parcel, and waits for room if there is none: until one is taken, or grows too old."""
         self._drop_aged()
-        while len(self._waiting) >= self._limit:
+        while len(self._waiting) >= self.limit:
             self._room.clear()
             with contextlib.suppress(TimeoutError):
                 # A timer may ring a moment early; the millisecond keeps this from going round in circles.

@@ -139,7 +139,12 @@ class Publisher:
         self._wake.set()
 
     def tell(self, message: SessionMessage | AnswerMessage, topic: str, details: Details = Details()) -> None:  # noqa: B008
-        """Hands over what is no prediction, in one line with those; `details` are joined to our own."""
+        """Hands over what is no prediction, in one line with those.
+
+        An answer that finds the outbox half full is dropped: whoever asks too much must not crowd out emotions.
+        """
+        if isinstance(message, AnswerMessage) and len(self._outbox) >= self._outbox.limit // 2:
+            return
         payload, own = seal(message, topic, self._envelope, self._trace.span())
         self._outbox.put(topic, payload, 1, replace(own, correlation=details.correlation))
         self._wake.set()

@@ -21,15 +21,18 @@ from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner, FrameRing
 from mer_agent.broker import EmbeddedBroker, subscribe_command
 from mer_agent.config.settings import Settings
+from mer_agent.control import Control
 from mer_agent.conversation import Conversation
 from mer_agent.endpoint import Endpoint
 from mer_agent.health import Health
 from mer_agent.inference import Inference, ThreadInference
 from mer_agent.inputs import Input, ReplayInput
 from mer_agent.loading import Models, load
+from mer_agent.own_speech import OwnSpeech
 from mer_agent.perception import Perception
 from mer_agent.provisional import Provisional
 from mer_agent.publisher import Publisher
+from mer_agent.roster import Roster
 from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams.faces import FaceWatcher
@@ -126,11 +129,14 @@ async def run(
         stack.callback(inference.close)
         endpoint = await _endpoint(settings, stack)
         say(f"Listen with: {subscribe_command(endpoint.host, endpoint.port, [topics.emotion()])}")
+        control: Control | None = None  # nobody is heard before everything is ready
         publisher = Publisher(
             endpoint,
             topics,
             publish_text=settings.mqtt.publish_text,
             outbox_age_s=settings.mqtt.outbox_age_s,
+            envelope=settings.mqtt.envelope,
+            receive=lambda delivery: control.receive(delivery) if control else None,
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(publisher.run(), name="publisher")
@@ -144,8 +150,13 @@ async def run(
 
         clock = heard.clock()
         sequence = itertools.count()
+        roster = Roster(enumerate(heard.speakers.values()))
+        own_speech = OwnSpeech(settings.turns.tail_ms)
 
         async def publish(prediction: Prediction) -> None:
+            if prediction.kind == "partial" and own_speech.overlaps(prediction.utterance):
+                return  # whose voice it is only its words will tell
+            speaker = roster.id(prediction.utterance.speaker)
             message = to_message(
                 prediction,
                 agent=settings.agent.name,
@@ -153,9 +164,12 @@ async def run(
                 seq=next(sequence),
                 session_started=clock.started_at,
                 delay_ms=(clock.now_ns() - prediction.utterance.end_ns) / 1e6 if heard.real_time else None,
-                speaker_name=heard.speakers.get(prediction.utterance.source),
+                speaker=speaker,
+                speaker_name=roster.name(speaker),
             )
             summary.count(message)
+            if message.kind != "partial" and roster.note(message) and control:
+                control.announce("speakers")
             for sink in sinks:
                 sink(message)
             if heard.live or message.kind == "partial":
@@ -177,9 +191,18 @@ async def run(
             look=_look(models.watcher(), stack),
             provisional=_provisional(settings, heard, models, conversation, inference, publish),
             over=plainly_over if settings.segmenter.least_hangover_ms else None,
+            own_speech=own_speech,
+            echo=settings.turns.echo,
         )
-        interruption.drain = source.stop if isinstance(source, LiveSource) else agent.stop
+        interruption.drain = stop = source.stop if isinstance(source, LiveSource) else agent.stop
+        control = Control(topics, clock, agent, conversation, inference, roster, own_speech, publish, publisher, stop)
+        words = settings.transcriber.weights
+        publisher.set_capabilities(models.capabilities(topics.agent, words, publishes_text=settings.mqtt.publish_text))
+        control.announce("started")
+        obeying = tasks.create_task(control.run(), name="control")
         await agent.run()
+        obeying.cancel()
+        control.announce("ended")
         if interruption.happened or heard.live:
             heard_s = clock.now_ns() / NS_PER_S
             summary.media_s = heard_s if heard.live else min(summary.media_s, heard_s)

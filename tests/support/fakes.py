@@ -58,6 +58,14 @@ class FakeStream:
     calls: list[tuple[str, int | None, tuple[str, ...]]] = field(default_factory=list)
     looks: list[tuple[str, int | None, tuple[str, ...]]] = field(default_factory=list)
     """Calls that add nothing: previews (whose id is empty) and revisions."""
+    forgotten: list[int] = field(default_factory=list)
+
+    def forget(self, speaker: int) -> int:
+        self.forgotten.append(speaker)
+        return 0
+
+    def reset(self) -> None:
+        self.calls.clear()
 
     def preview(self, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
         return self.revise("", speaker, features)
