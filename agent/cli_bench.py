@@ -66,6 +66,27 @@ def graph(
 
 
 @bench.command()
+def speakers(
+    context: typer.Context,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with speech/ravdess and speech/emodb.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Encode only every so manieth clip.")] = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """Telling voices apart as they come, beside an offline clustering; the ratio is that of their errors."""
+    with agent_extra():
+        from mer_agent.models.bench_speakers import bench as measure
+    find_weights(context)
+    figures = measure(data_dir or context.obj.settings.data.dir, every=every, say=say)
+    for name, ways in figures["sets"].items():
+        for how, row in ways.items():
+            out.print(f"{name:<8} {how:<36} error {row['error']:6.1%}  right number {row['right_number']:.0%}")
+    out.print(f"ratio {figures['ratio']:.2f}")
+    write_json(figures, json_file)
+
+
+@bench.command()
 def accuracy(
     context: typer.Context,
     plans: Annotated[list[str] | None, typer.Argument(metavar="[PLAN]...", help="Tables; --list names them.")] = None,

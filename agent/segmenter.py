@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
+_NEAR = 2
 
 
 Stage = Literal["begun", "open", "paused", "resumed", "closed"]
@@ -166,10 +167,10 @@ class Segmenter:
         return segments
 
     def _cut(self, first: int) -> Segment:
-        """Cuts the open utterance behind its least likely frame (the latest of equals) and goes on with the rest."""
+        """Cuts the open utterance where it is least likely speech (the latest of equals) and goes on with the rest."""
         now = len(self._heard) - 1
         candidates = range(max(first, now - max(1, self._longest // 3)), now)
-        at = min(reversed(candidates), key=lambda index: self._heard[index].probability)
+        at = min(reversed(candidates), key=self._around)
         last = next(index for index in range(at, first - 1, -1) if self._heard[index].voiced)
         segment = self._segment(first, last, at + 1, "longest")
         del self._heard[: at + 1]
@@ -177,6 +178,12 @@ class Segmenter:
         self._last = len(self._heard) - 1
         self._continues, self._begun = True, False
         return segment
+
+    def _around(self, index: int) -> tuple[float, float]:
+        """Probability of a frame with its neighbours, and its own: one quiet frame is a consonant, more a gap."""
+        near = self._heard[max(0, index - _NEAR) : index + _NEAR + 1]
+        mean = sum(frame.probability for frame in near) / len(near)
+        return round(mean, 6), self._heard[index].probability
 
     def _segment(self, first: int, last: int, end: int, closed_by: ClosedBy) -> Segment:
         """The utterance from frame `first` to frame `last`, with the sound up to (not including) frame `end`."""

@@ -126,13 +126,17 @@ def iemocap(folder: Path, sessions: str) -> list[Voices]:
     return found
 
 
-def acted(folder: Path, speaker_of: Callable[[str], str], encoder: VoiceEncoder, seed: int = 0) -> Voices:
-    """Encodes every clip of a folder, and a short cut of each."""
+def acted(clips: Sequence[Path], speaker_of: Callable[[str], str], encoder: VoiceEncoder, seed: int = 0) -> Voices:
+    """Encodes clips, and a short cut of each.
+
+    Raises:
+        DataError: there is no speech in them.
+    """
     import av
 
     rng = np.random.default_rng(seed)
     rows: list[tuple[Any, float, str, bool]] = []
-    for path in sorted(folder.glob("*.flac")):
+    for path in clips:
         with av.open(path) as file:
             pcm = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
         sound = (pcm / 32768).astype(np.float32)
@@ -150,7 +154,7 @@ def acted(folder: Path, speaker_of: Callable[[str], str], encoder: VoiceEncoder,
             if embedding is not None:
                 rows.append((embedding.double().numpy(), length / SAMPLE_RATE_HZ, speaker_of(path.stem), short))
     if not rows:
-        raise DataError(f"{folder} holds no .flac with speech")
+        raise DataError("there is no speech to learn voices from: name a folder with speech/ravdess and speech/emodb")
     embeddings, durations_s, speakers, shorts = zip(*rows, strict=True)
     return Voices(np.array(embeddings), np.array(durations_s), np.array(speakers), np.array(shorts))
 
@@ -228,8 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     encoder = VoiceEncoder("cpu")
-    ravdess = acted(options.data_dir / "speech/ravdess", lambda stem: stem[-2:], encoder)
-    emodb = acted(options.data_dir / "speech/emodb", lambda stem: stem[:2], encoder)
+    ravdess = acted(sorted((options.data_dir / "speech/ravdess").glob("*.flac")), lambda stem: stem[-2:], encoder)
+    emodb = acted(sorted((options.data_dir / "speech/emodb").glob("*.flac")), lambda stem: stem[:2], encoder)
     actors = {f"{number:02d}" for number in range(1, 13)}
     germans = set(sorted(set(emodb.speakers.tolist()))[:5])
     talk = iemocap(options.data_dir / "iemocap", "1234")

@@ -1,0 +1,118 @@
+"""How well voices are told apart as they come, beside an offline clustering of the same embeddings.
+
+Conversations of one to four speakers are made of RAVDESS's actors 13 to 24 and of EmoDB's last five speakers, of whom
+neither the voice space nor the tracker has learned anything; two fifths of the turns are cuts of 0.3 to 1.5 s. So the
+truth is known. The error is that of diarisation when the times are given: seconds of speech with the wrong speaker
+(confusion) and with none (missed), over all seconds; numbers are matched to names as well as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mer_agent.config.settings import SpeakerSettings
+from mer_agent.encoders.voice import VoiceEncoder
+from mer_agent.errors import DataError
+from mer_agent.models.fit_voice_space import Voices, acted, cluster, follow, invented
+from mer_agent.streams import voice_space
+
+Guess = Callable[[Voices], list[int | None]]
+
+CORPORA = {"ravdess": lambda stem: stem[-2:], "emodb": lambda stem: stem[:2]}
+"""Folder -> the speaker in a clip's name."""
+
+
+def error_s(guesses: Sequence[int | None], voices: Voices) -> tuple[float, float]:
+    """Gives the seconds with the wrong speaker and those with none, under the best match of numbers to names."""
+    from scipy.optimize import linear_sum_assignment
+
+    numbers = sorted({guess for guess in guesses if guess is not None})
+    names = np.unique(voices.speakers)
+    given = np.array([-1 if guess is None else numbers.index(guess) for guess in guesses])
+    together = np.array(
+        [
+            [voices.durations_s[(given == number) & (voices.speakers == name)].sum() for name in names]
+            for number in range(len(numbers))
+        ]
+    ).reshape(len(numbers), len(names))
+    right_s = together[linear_sum_assignment(together, maximize=True)].sum()
+    missed_s = voices.durations_s[given == -1].sum()
+    return float(voices.durations_s.sum() - missed_s - right_s), float(missed_s)
+
+
+def score(conversations: Sequence[Voices], guess: Guess) -> dict[str, float]:
+    """Gives shares of all speech: `error`, its parts `confusion` and `missed`; and `right_number` of conversations."""
+    confused_s = missed_s = total_s = 0.0
+    counted = 0
+    for voices in conversations:
+        guesses = guess(voices)
+        confused, missed = error_s(guesses, voices)
+        confused_s, missed_s = confused_s + confused, missed_s + missed
+        total_s += float(voices.durations_s.sum())
+        counted += len(set(guesses) - {None}) == len(np.unique(voices.speakers))
+    return {
+        "error": (confused_s + missed_s) / total_s,
+        "confusion": confused_s / total_s,
+        "missed": missed_s / total_s,
+        "right_number": counted / len(conversations),
+    }
+
+
+def bench(data_dir: Path, *, every: int = 3, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Measures the tracker on speakers whom it has never heard.
+
+    Args:
+        data_dir: folder with `speech/ravdess` and `speech/emodb`.
+        every: only every so manieth clip is encoded.
+        say: takes lines for the user.
+
+    Raises:
+        DataError: no speech is there.
+        WeightsError: the voice encoder has not been pulled.
+    """
+    space, encoder = voice_space.load(), VoiceEncoder("cpu")
+    figures: dict[str, Any] = {"every": every, "sets": {}}
+    for name, speaker_of in CORPORA.items():
+        folder = data_dir / "speech" / name
+        clips = sorted(folder.glob("*.flac"))
+        held_out = _held_out(name, sorted({speaker_of(clip.stem) for clip in clips}))
+        clips = [clip for clip in clips if speaker_of(clip.stem) in held_out][::every]
+        if not clips:
+            raise DataError(f"{folder} holds no .flac of the speakers that are kept for measuring")
+        say(f"Encoding {len(clips)} clips of {name} ...")
+        conversations = invented(acted(clips, speaker_of, encoder))
+        figures["sets"][name] = {
+            how: score(conversations, guess)
+            | {
+                f"error_{number}": score([c for c in conversations if len(np.unique(c.speakers)) == number], guess)[
+                    "error"
+                ]
+                for number in range(1, 5)
+            }
+            for how, guess in _ways(space).items()
+        }
+    errors = {how: [rows[how]["error"] for rows in figures["sets"].values()] for how in _ways(space)}
+    figures["error"] = float(np.mean(errors["streaming"]))
+    figures["ratio"] = figures["error"] / float(np.mean(errors["offline, number known"]))
+    return figures
+
+
+def _ways(space: voice_space.VoiceSpace) -> dict[str, Guess]:
+    def known(voices: Voices) -> list[int | None]:
+        return follow(space, voices, SpeakerSettings(fixed=len(np.unique(voices.speakers))))
+
+    return {
+        "streaming": lambda voices: follow(space, voices),
+        "streaming, number known": known,
+        "offline, number known": lambda voices: cluster(space, voices),
+        "offline, number known, plain cosine": lambda voices: cluster(None, voices),
+    }
+
+
+def _held_out(name: str, speakers: Sequence[str]) -> set[str]:
+    """The half of a corpus's speakers of whom nothing was learned (`models.fit_voice_space`)."""
+    return set(speakers[12:] if name == "ravdess" else speakers[5:])
