@@ -47,6 +47,13 @@ PEER = Recipe(
 )
 
 
+_TRAINING = (
+    *("epochs", "batch_dialogues", "weight_decay", "label_smoothing", "modal_weight", "affect_weight"),
+    *("drop_modality", "drop_utterance", "average", "pick"),
+)
+"""Fields of a recipe that say how a model is trained, and not what it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of a table: a model, its data, and in what its recipe differs."""
@@ -165,6 +172,16 @@ PLANS: dict[str, Plan] = {
         ),
     ),
     "peers": Plan("Models on IEMOCAP-6, looking back only", _peers("iemocap"), baseline="gru"),
+    "recipes": Plan(
+        "Is it the model or how it is trained? Both with both recipes (IEMOCAP-6)",
+        (
+            Row("GRU, the floor's recipe", "gru"),
+            Row("GRU, AR-IIGCN's recipe", "gru", changes={name: getattr(GRAPH, name) for name in _TRAINING}),
+            Row("AR-IIGCN, the floor's recipe", changes={name: getattr(PEER, name) for name in _TRAINING}),
+            Row("AR-IIGCN, its own recipe"),
+        ),
+        baseline="GRU, the floor's recipe",
+    ),
     "meld": Plan(
         "Models on MELD-7, looking back only",
         tuple(row for row in _peers("meld") if row.model in ("ar-iigcn", "gru")),
