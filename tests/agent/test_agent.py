@@ -1,19 +1,22 @@
 import asyncio
 
+import numpy as np
 import pytest
 import torch
-from support.fakes import FakeEncoder, FakeSource, FakeStream, FakeWords
+from support.fakes import FRAME, FRAME_NS, FakeEncoder, FakeSource, FakeStream, FakeWords
 from support.streams_fakes import LoudnessVad
 
-from mer_agent.agent import Agent
+from mer_agent.agent import Agent, Echo
 from mer_agent.aligner import Aligner
 from mer_agent.conversation import SPEAKER_FEATURE, Conversation
 from mer_agent.errors import FaultError
 from mer_agent.inference import Inference, InlineInference, ThreadInference
+from mer_agent.own_speech import OwnSpeech
 from mer_agent.perception import Perception
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import Prediction
+from mer_agent.streams.mailbox import Sink
+from mer_agent.streams.types import AudioChunk, Prediction, VideoFrame
 
 TALK = [(800, False), (960, True), (960, False), (1280, True), (960, False), (640, True), (960, False)]
 """Three stretches of speech."""
@@ -103,3 +106,66 @@ async def test_a_slow_reader_slows_the_source_down_instead_of_losing_utterances(
     async with asyncio.timeout(30):
         await agent(FakeSource(many), FakeWords(["x"]), slow).run()
     assert len(published) == 40
+
+
+def beside_a_system(published: object, said: str, echo: Echo, texts: list[str]) -> Agent:
+    """The agent of three stretches of speech, while a dialogue system says something during the second."""
+    made = agent(FakeSource(TALK), FakeWords(texts), published)
+    own_speech = OwnSpeech(tail_ms=100)
+    own_speech.say("t1", 1_000_000, said, 2_700_000_000, 4_000_000_000)
+    made._own_speech, made._echo = own_speech, echo
+    return made
+
+
+async def test_the_system_s_own_voice_is_told_apart_and_adds_nothing_to_the_conversation() -> None:
+    texts = ["hi there", "how are you today", "fine thanks"]
+    published = Published()
+    made = beside_a_system(published, "How are you today?", "attribute", texts)
+    await made.run()
+    assert [one.utterance.speaker for one in published] == [0, 1_000_000, 0]
+    assert [one.degraded for one in published] == [None, "echo: the dialogue system's own voice", None]
+    stream = made._conversation._stream
+    assert isinstance(stream, FakeStream)
+    assert [id_ for id_, _, _ in stream.calls] == ["u000001", "u000003"]
+
+
+async def test_the_system_s_own_voice_is_muted() -> None:
+    published = Published()
+    await beside_a_system(published, "How are you?", "mute", ["hi there", "how are you", "fine thanks"]).run()
+    assert [one.utterance.text for one in published] == ["hi there", "fine thanks"]
+
+
+@pytest.mark.parametrize("echo", ["attribute", "mute", "hear"])
+async def test_a_user_who_speaks_over_the_system_is_heard(echo: Echo) -> None:
+    published = Published()
+    texts = ["hi there", "stop I want something else", "fine thanks"]
+    await beside_a_system(published, "Let me tell you the story of my life.", echo, texts).run()
+    assert [(one.utterance.text, one.utterance.speaker) for one in published] == [(text, 0) for text in texts]
+
+
+async def test_what_was_said_before_a_pause_counts_and_what_is_said_in_it_does_not() -> None:
+    published = Published()
+    made = agent(FakeSource([]), FakeWords(["before", "after"]), published)
+    chunks = [
+        AudioChunk(np.full(FRAME, 0.5 if 10 <= n % 50 < 30 else 0.0, np.float32), n * FRAME_NS, n) for n in range(150)
+    ]
+
+    class Scripted:
+        async def run(self, audio: Sink[AudioChunk], video: Sink[VideoFrame] | None = None) -> None:
+            for number, chunk in enumerate(chunks):
+                if number == 25:  # in the middle of the first stretch of speech
+                    made.pause()
+                if number == 90:
+                    made.resume()
+                await audio.put(chunk)
+                await asyncio.sleep(0)
+                while made._captured:
+                    await asyncio.sleep(0)
+            audio.close()
+
+    made._source = Scripted()
+    async with asyncio.timeout(10):
+        await made.run()
+    assert [one.utterance.text for one in published] == ["before", "after"]
+    spans = [(one.utterance.start_ns // FRAME_NS, one.utterance.end_ns // FRAME_NS) for one in published]
+    assert spans == [(10, 25), (110, 130)]
