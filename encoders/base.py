@@ -7,13 +7,17 @@ A feature id names the modality, the recipe and the recipe's version: `text/mpne
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mer_agent.errors import CheckpointError
-from mer_agent.streams.types import Modality, Turn, Utterance
+from mer_agent.errors import CheckpointError, MerError
+from mer_agent.streams.types import MODALITIES, Modality, Turn, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ENTRY_POINTS = "mer_agent.encoders"
+"""Group of entry points by which other packages bring encoders."""
 
 
 @runtime_checkable
@@ -41,17 +45,49 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def features() -> tuple[str, ...]:
+    """Gives the ids of all features that can be made here, those of installed third-party encoders among them."""
+    return tuple(sorted({*_MAKERS, *_third_party()}))
+
+
 def create(feature: str, device: str = "auto") -> Encoder:
     """Gives the encoder that makes `feature`; its weights are loaded from the cache, never downloaded.
 
+    An encoder of another package is found by its entry point in the group `mer_agent.encoders`: the name is the feature
+    id, the object is called with the device and gives the encoder. It can't take the place of one of ours.
+
     Raises:
-        CheckpointError: no encoder of this version makes that feature.
+        CheckpointError: no encoder of this version makes that feature, or a third party's encoder can't be used.
         WeightsError: its weights have not been pulled.
     """
     maker = _MAKERS.get(feature)
-    if maker is None:
-        raise CheckpointError(f"no encoder makes {feature}; this version has {', '.join(sorted(_MAKERS))}")
-    return maker(device)
+    if maker is not None:
+        return maker(device)
+    entry = _third_party().get(feature)
+    if entry is None:
+        raise CheckpointError(f"no encoder makes {feature}; this version has {', '.join(features())}")
+    return _create_third_party(entry, device)
+
+
+def _third_party() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MAKERS}
+
+
+def _create_third_party(entry: EntryPoint, device: str) -> Encoder:
+    try:
+        encoder = entry.load()(device)
+    except MerError:
+        raise
+    except Exception as error:  # not our code: whatever it raises, the user needs to know whose it is
+        raise CheckpointError(
+            f"the encoder of {entry.name}, {entry.value}, can't be loaded ({error!r}); mend or uninstall its package"
+        ) from error
+    if not isinstance(encoder, Encoder) or encoder.feature != entry.name or encoder.modality not in MODALITIES:
+        raise CheckpointError(
+            f"{entry.value} is no encoder of {entry.name}: it needs that feature, a modality "
+            f"({', '.join(MODALITIES)}), a dimension and encode()"
+        )
+    return encoder
 
 
 def _mpnet(device: str) -> Encoder:
@@ -66,6 +102,12 @@ def _mpnet_layers(device: str) -> Encoder:
     return TextEncoder("mpnet-layers", device)
 
 
+def _mpnet_emotion(device: str) -> Encoder:
+    from mer_agent.encoders.text_emotion import TextEmotionEncoder
+
+    return TextEmotionEncoder(device)
+
+
 def _minilm(device: str) -> Encoder:
     from mer_agent.encoders.text import TextEncoder
 
@@ -73,15 +115,27 @@ def _minilm(device: str) -> Encoder:
 
 
 def _ge2e(device: str) -> Encoder:
-    from mer_agent.encoders.voice import VoiceEncoder
+    from mer_agent.encoders.voice import shared
 
-    return VoiceEncoder(device)
+    return shared(device)
+
+
+def _voice_emotion(device: str) -> Encoder:
+    from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
+
+    return VoiceEmotionEncoder(device)
 
 
 def _prosody(device: str) -> Encoder:
     from mer_agent.encoders.prosody import ProsodyEncoder
 
     return ProsodyEncoder()
+
+
+def _face(device: str) -> Encoder:
+    from mer_agent.encoders.face import FaceEncoder
+
+    return FaceEncoder(device)
 
 
 def _words(device: str) -> Encoder:
@@ -94,8 +148,11 @@ _MAKERS: dict[str, Callable[[str], Encoder]] = {
     # Each imports its encoder when it is asked for, since some bring torch and transformers with them.
     "text/mpnet@1": _mpnet,
     "text/mpnet-layers@1": _mpnet_layers,
+    "text/mpnet-emotion@1": _mpnet_emotion,
     "text/minilm@1": _minilm,
     "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
+    "audio/emotion@1": _voice_emotion,
     "audio/prosody@1": _prosody,
+    "visual/ferplus@1": _face,
 }

@@ -9,6 +9,10 @@ Recipe 1, that of the encoder's training and of the embeddings that the fusion m
 4. each through a three-layer LSTM of 256 units, then `e = relu(W h + b)`, scaled to unit length;
 5. the mean of the windows, scaled to unit length again.
 
+What the second and third layer hear on the way tells more of emotion than the result, which was trained to be the same
+however something is said. Their mean and deviation over time (`summaries`) go into `audio/emotion@1` (`voice_emotion`);
+they are kept a while beside the sound that they are of, so that both features cost one run.
+
 Source: Wan et al. 2018, "Generalized end-to-end loss for speaker verification", with the weights that Resemblyzer
 published (Apache-2.0). Resemblyzer itself takes 1.3 windows a second (a step of 77 frames); the step of 80 is that of
 Jia et al. 2018 ("Real-Time Voice Cloning"), with which the embeddings in use for IEMOCAP were made.
@@ -16,6 +20,8 @@ Jia et al. 2018 ("Real-Time Voice Cloning"), with which the embeddings in use fo
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +36,8 @@ from mer_agent.errors import WeightsError
 from mer_agent.streams.types import SAMPLE_RATE_HZ, Modality, Turn, Utterance
 
 DIMENSION = 256
+SUMMARY = 4 * 256
+"""Mean and deviation of two layers."""
 LEAST_SPEECH_S = 0.2
 """What is left after the silences are cut must be this long, or there is no embedding."""
 
@@ -44,7 +52,9 @@ _KEPT_SILENCE_FRAMES = 3
 _WINDOW_SAMPLES, _HOP_SAMPLES, _MELS = 400, 160, 40
 _PARTIAL_FRAMES, _PARTIAL_STEP, _LEAST_COVERAGE = 160, 80, 0.75
 _LARGEST_BATCH = 128
-"""Windows that go through the network at once: some minutes of speech, 3 MB."""
+"""Windows that go through the network at once: some minutes of speech, 60 MB with all layers' states."""
+_REMEMBERED = 64
+"""Sounds whose result is kept while the sound itself is still there."""
 
 
 class VoiceEncoder:
@@ -67,6 +77,7 @@ class VoiceEncoder:
         self._network = _load(weights.path("ge2e") if folder is None else folder).to(self._device)
         self._filters = torch.from_numpy(_mel_filters())
         self._window = torch.hann_window(_WINDOW_SAMPLES)
+        self._recent: tuple[tuple[weakref.ref[NDArray[np.float32]], _Heard], ...] = ()
 
     def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         """Gives [256] float32 on the CPU for each utterance, None where it has too little sound or speech.
@@ -75,26 +86,58 @@ class VoiceEncoder:
         """
         return self.encode_sounds([utterance.audio for utterance in utterances])
 
-    @torch.inference_mode()
     def encode_sounds(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
         """Gives the embedding of each sound (float32 [n], 16 kHz). Their windows run as one batch."""
-        partials = [self._partials(sound) for sound in sounds]
-        counts = [len(p) for p in partials]
-        embeddings: list[Tensor | None] = [None] * len(sounds)
-        if not any(counts):
-            return embeddings
-        batches = torch.split(torch.cat(partials), _LARGEST_BATCH)
-        embedded = torch.cat([self._network(batch.to(self._device)).cpu() for batch in batches])  # [windows, 256]
-        for i, own in enumerate(torch.split(embedded, counts)):
-            if len(own):
-                embeddings[i] = nn.functional.normalize(own.mean(dim=0), dim=0)
-        return embeddings
+        return [None if heard is None else heard[0].clone() for heard in self._hear(sounds)]
 
-    def _partials(self, sound: NDArray[np.float32] | None) -> Tensor:
-        """Gives the mel windows of a sound, [windows, 160, 40]; none where there is too little speech."""
+    def summaries(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
+        """Gives mean and deviation over time of the second and the third layer's states, [1024], of each sound."""
+        return [None if heard is None else heard[1].clone() for heard in self._hear(sounds)]
+
+    def _hear(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[_Heard | None]:
+        known = [self._remembered(sound) for sound in sounds]
+        new = [i for i, (sound, heard) in enumerate(zip(sounds, known, strict=True)) if sound is not None and not heard]
+        for i, heard in zip(new, self._run([sounds[i] for i in new]), strict=True):
+            known[i], sound = heard, sounds[i]
+            if heard is not None and sound is not None:
+                self._recent = (*self._recent, (weakref.ref(sound), heard))[-_REMEMBERED:]
+        return known
+
+    def _remembered(self, sound: NDArray[np.float32] | None) -> _Heard | None:
+        return None if sound is None else next((heard for ref, heard in self._recent if ref() is sound), None)
+
+    @torch.inference_mode()
+    def _run(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[_Heard | None]:
+        cut = [self._partials(sound) for sound in sounds]
+        counts = [len(partials) for partials, _ in cut]
+        found: list[_Heard | None] = [None] * len(sounds)
+        if not any(counts):
+            return found
+        partials, real = torch.cat([partials for partials, _ in cut]), torch.cat([real for _, real in cut])
+        embedded, sums = [], []
+        for batch, frames in zip(torch.split(partials, _LARGEST_BATCH), torch.split(real, _LARGEST_BATCH), strict=True):
+            one, states = self._network(batch.to(self._device))
+            mask = (torch.arange(_PARTIAL_FRAMES) < frames[:, None]).to(states)[..., None]  # the end may be padding
+            embedded.append(one.cpu())
+            sums.append(torch.stack([(states * mask).sum(1), (states.square() * mask).sum(1)], 1).cpu())
+        parts = zip(
+            *(torch.split(whole, counts) for whole in (torch.cat(embedded), torch.cat(sums), real)), strict=True
+        )
+        for i, (own, moments, frames) in enumerate(parts):
+            if len(own):
+                mean, square = moments.sum(0) / frames.sum()
+                deviation = (square - mean.square()).clamp_min(0).sqrt()
+                found[i] = nn.functional.normalize(own.mean(dim=0), dim=0), torch.cat([mean, deviation])
+        return found
+
+    def _partials(self, sound: NDArray[np.float32] | None) -> tuple[Tensor, Tensor]:
+        """Gives the mel windows of a sound, [windows, 160, 40], and how many frames of each are sound, [windows].
+
+        There are none where there is too little speech.
+        """
         speech = without_silences(raise_volume(sound)) if sound is not None else np.zeros(0, dtype=np.float32)
         if len(speech) < LEAST_SPEECH_S * SAMPLE_RATE_HZ:
-            return torch.empty(0, _PARTIAL_FRAMES, _MELS)
+            return torch.empty(0, _PARTIAL_FRAMES, _MELS), torch.empty(0, dtype=torch.int64)
         starts = _partial_starts(len(speech))
         end = (starts[-1] + _PARTIAL_FRAMES) * _HOP_SAMPLES
         padded = torch.from_numpy(np.pad(speech, (0, max(0, end - len(speech)))))
@@ -102,20 +145,43 @@ class VoiceEncoder:
             padded, _WINDOW_SAMPLES, _HOP_SAMPLES, window=self._window, pad_mode="constant", return_complex=True
         )
         mel = (self._filters @ spectrum.abs().square()).T  # [frames, 40]
-        return torch.stack([mel[start : start + _PARTIAL_FRAMES] for start in starts])
+        frames = (len(speech) // _HOP_SAMPLES - torch.tensor(starts)).clamp(1, _PARTIAL_FRAMES)
+        return torch.stack([mel[start : start + _PARTIAL_FRAMES] for start in starts]), frames
+
+
+_Heard = tuple[Tensor, Tensor]
+"""Embedding [256] and summary [1024] of a sound."""
+
+
+def shared(device: str = "auto") -> VoiceEncoder:
+    """Gives the one encoder of the catalogue's weights that features share, so that a voice is heard once for all.
+
+    Raises:
+        WeightsError: the weights are not pulled yet or unreadable.
+    """
+    return _shared(device, weights.path("ge2e"))
+
+
+_shared = functools.cache(VoiceEncoder)
 
 
 class _Network(nn.Module):
-    """Three LSTM layers and a projection: mel windows [batch, 160, 40] to unit vectors [batch, 256]."""
+    """Three LSTM layers and a projection: mel windows [batch, 160, 40] to unit vectors [batch, 256].
+
+    Gives the states of the second and the third layer, too, [batch, 160, 512].
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(_MELS, 256, num_layers=3, batch_first=True)
+        self.layers = nn.ModuleList(nn.LSTM(width, 256, batch_first=True) for width in (_MELS, 256, 256))
         self.linear = nn.Linear(256, DIMENSION)
 
-    def forward(self, mel: Tensor) -> Tensor:
-        _, (hidden, _) = self.lstm(mel)
-        return nn.functional.normalize(torch.relu(self.linear(hidden[-1])), dim=-1)
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        states = [mel]
+        for layer in self.layers:
+            states.append(layer(states[-1])[0])
+        unit = nn.functional.normalize(torch.relu(self.linear(states[-1][:, -1])), dim=-1)
+        return unit, torch.cat(states[2:], -1)
 
 
 def _load(folder: Path) -> _Network:
@@ -126,12 +192,19 @@ def _load(folder: Path) -> _Network:
     try:
         state = load_file(path)
         # The loss's own two numbers are in the file too; nothing here needs them.
-        network.load_state_dict({key: value for key, value in state.items() if not key.startswith("similarity_")})
+        state = {key: value for key, value in state.items() if not key.startswith("similarity_")}
+        network.load_state_dict({_own_name(key): value for key, value in state.items()})
     except Exception as error:  # safetensors and torch have their own exceptions; none should reach the user
         raise WeightsError(
             f"the voice model {path} can't be read ({error}); run: mer-agent weights pull ge2e"
         ) from error
     return network.eval()
+
+
+def _own_name(key: str) -> str:
+    """The file has one LSTM of three layers, `lstm.weight_ih_l2`; here each is one of its own."""
+    part, _, name = key.partition(".")
+    return f"layers.{name[-1]}.{name[:-1]}0" if part == "lstm" else key
 
 
 def raise_volume(samples: NDArray[np.float32]) -> NDArray[np.float32]:

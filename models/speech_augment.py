@@ -1,0 +1,133 @@
+"""What rooms, microphones and telephones do to a voice, done to clean recordings so that an encoder has met it."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mer_agent.streams.resampler import Resampler
+from mer_agent.streams.types import SAMPLE_RATE_HZ
+
+Sound = NDArray[np.float32]
+
+
+def distort(sound: Sound, others: Sound, random: np.random.Generator) -> Sound:
+    """Gives the sound (float32 [n], 16 kHz) as a room, noise, gain and perhaps a codec make it.
+
+    Args:
+        sound: a clean recording.
+        others: voices for the background, float32 [m], not of the same speaker.
+        random: where the chances come from.
+    """
+    if random.random() < 0.5:
+        sound = reverberate(sound, random.uniform(0.1, 0.7), random)
+    if random.random() < 0.75:
+        sound = add(sound, _noise(len(sound), others, random), random.uniform(5.0, 30.0))
+    sound = sound * np.float32(10 ** (random.uniform(-25.0, 15.0) / 20) / max(1e-6, float(np.abs(sound).max())))
+    sound = np.clip(sound, -1, 1)
+    if random.random() < 0.4:
+        sound = [telephone, opus][random.integers(2)](sound)
+    return sound.astype(np.float32)
+
+
+def reverberate(sound: Sound, decay_s: float, random: np.random.Generator) -> Sound:
+    """Gives the sound as in a room in which it takes `decay_s` to fade by 60 dB: exponentially fading noise."""
+    length = int(decay_s * SAMPLE_RATE_HZ)
+    response = random.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
+    response *= 10 ** (random.uniform(-10.0, 5.0) / 20) / np.sqrt(np.sum(response**2))  # against the direct sound
+    response[0] = 1.0
+    size = 1 << int(np.ceil(np.log2(len(sound) + length)))
+    wet = np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(response, size), size)[: len(sound)]
+    return np.asarray(wet, np.float32)
+
+
+def add(sound: Sound, noise: Sound, ratio_db: float) -> Sound:
+    """Gives sound and noise together, the noise `ratio_db` below the sound."""
+    power, other = float(np.mean(sound**2)), float(np.mean(noise**2))
+    return sound + noise * np.float32(np.sqrt(power / max(other, 1e-12) * 10 ** (-ratio_db / 10)))
+
+
+def telephone(sound: Sound) -> Sound:
+    """Gives the sound after eight bits of mu-law at 8 kHz (G.711, without its tables' rounding)."""
+    half = len(sound) // 2
+    spectrum = np.fft.rfft(sound)
+    narrow = np.fft.irfft(spectrum[: half // 2 + 1], half) * (half / max(1, len(sound)))
+    squeezed = np.sign(narrow) * np.log1p(255 * np.minimum(np.abs(narrow), 1)) / np.log(256)
+    rounded = np.round(squeezed * 127) / 127
+    narrow = np.sign(rounded) * (256 ** np.abs(rounded) - 1) / 255
+    wide = np.zeros(len(spectrum), np.complex128)
+    coarse = np.fft.rfft(narrow)
+    wide[: len(coarse)] = coarse
+    return np.asarray(np.fft.irfft(wide, len(sound)) * (len(sound) / max(1, half)), np.float32)
+
+
+def opus(sound: Sound, bits_per_s: int = 12_000) -> Sound:
+    """Gives the sound after Opus at a low rate, as in a call over the internet."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout="mono", bit_rate=bits_per_s)
+        frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        for part in av.AudioResampler(format="flt", layout="mono", rate=48_000).resample(frame):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    back = Resampler(48_000)
+    with av.open(file, "r") as container:
+        pieces = [back.push(frame.to_ndarray().reshape(1, -1)) for frame in container.decode(audio=0)]
+    heard = np.concatenate([*pieces, back.finish()])
+    return np.pad(heard, (0, max(0, len(sound) - len(heard))))[: len(sound)]
+
+
+def _noise(length: int, others: Sound, random: np.random.Generator) -> Sound:
+    """Gives white, pink or brown noise, or other voices."""
+    kind = random.integers(4)
+    if kind == 3 and len(others):
+        at = int(random.integers(len(others)))
+        return np.resize(np.roll(others, -at), length).astype(np.float32)
+    spectrum = np.fft.rfft(random.standard_normal(length))
+    spectrum /= np.maximum(1, np.arange(len(spectrum))) ** (0.5 * min(int(kind), 2))
+    return np.asarray(np.fft.irfft(spectrum, length), np.float32)
+
+
+def vary(mels: list[Tensor], most: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gives log-mels of the same voices at another speed, throat and microphone, partly heard, with stripes missing.
+
+    Args:
+        mels: [frames, bands] each.
+        most: frames that are given at most; of a longer one a stretch.
+        random: where the chances come from.
+
+    Returns:
+        float32 [batch, frames, bands], and how many frames of each are real, int64 [batch].
+    """
+    count, bands = len(mels), mels[0].shape[1]
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=random)
+
+    padded = nn.utils.rnn.pad_sequence([mel.float() for mel in mels], batch_first=True)
+    length = torch.tensor([len(mel) for mel in mels], dtype=torch.float32)
+    speed = uniform(0.85, 1.18)
+    heard = torch.minimum(length * uniform(0.75, 1.0), most * speed).clamp(min=torch.minimum(length, torch.tensor(5.0)))
+    start = (length - heard) * uniform(0.0, 1.0)
+    frames = (heard / speed).round().clamp(5, most).long()
+    row = start[:, None] + torch.arange(int(frames.max())) * speed[:, None]
+    row = torch.minimum(row, length[:, None] - 1)
+    column = (torch.arange(bands) * uniform(0.92, 1.08)[:, None]).clamp(max=bands - 1)
+    rows = row[:, :, None].expand(-1, -1, bands) / max(1, padded.shape[1] - 1) * 2 - 1
+    columns = column[:, None].expand(-1, row.shape[1], -1) / (bands - 1) * 2 - 1
+    grid = torch.stack([columns, rows], -1)
+    mel = functional.grid_sample(padded[:, None], grid, align_corners=True)[:, 0]
+    mel = mel + uniform(-0.4, 0.4)[:, None, None] * torch.linspace(-1, 1, bands)
+    for axis, size, widest in ((2, bands, 8.0), (1, mel.shape[1], 20.0)):
+        at, begin, width = torch.arange(size), uniform(0, size), uniform(0, widest)
+        gone = (at >= begin[:, None]) & (at < (begin + width)[:, None])
+        mel = mel.masked_fill(gone.unsqueeze(3 - axis), 0.0)
+    return mel, frames
