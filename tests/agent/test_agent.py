@@ -14,8 +14,8 @@ from mer_agent.inference import Inference, InlineInference, ThreadInference
 from mer_agent.own_speech import OwnSpeech
 from mer_agent.perception import Perception
 from mer_agent.segmenter import SpeechCutter
-from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.mailbox import Sink
+from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import AudioChunk, Prediction, VideoFrame
 
 TALK = [(800, False), (960, True), (960, False), (1280, True), (960, False), (640, True), (960, False)]
@@ -159,7 +159,7 @@ async def test_what_was_said_before_a_pause_counts_and_what_is_said_in_it_does_n
                     made.resume()
                 await audio.put(chunk)
                 await asyncio.sleep(0)
-                while made._captured:
+                while len(made._captured):
                     await asyncio.sleep(0)
             audio.close()
 
