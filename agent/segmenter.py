@@ -238,7 +238,7 @@ class SpeechCutter:
         return sorted(segments, key=lambda segment: (segment.end_ns, segment.source))
 
     def _hear(self, source: str, chunk: AudioChunk | None) -> Iterator[Speech]:
-        """Gives the news in `chunk`, or in what is left when None."""
+        """Gives the news in `chunk`, or in what is left when None; no samples: nothing will follow soon."""
         blocks, detector, segmenter = self._sources[source]
         for frame in blocks.finish() if chunk is None else blocks.push(chunk):
             if frame.discontinuity:
@@ -248,7 +248,7 @@ class SpeechCutter:
                 yield Speech("closed", segment)
             if news := segmenter.news():
                 yield news
-        if chunk is None:
+        if chunk is None or not len(chunk.samples):
             for segment in segmenter.finish():
                 yield Speech("closed", segment)
 

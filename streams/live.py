@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mer_agent.errors import DeviceError
 from mer_agent.streams.clock import SessionClock
 from mer_agent.streams.mailbox import Mailbox, MailboxClosedError, Sink
@@ -23,6 +25,7 @@ from mer_agent.streams.types import AudioChunk, VideoFrame
 
 HEARD = 64
 """Chunks that may wait for the agent: two seconds."""
+_NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,13 @@ class LiveSource:
                 with contextlib.suppress(MailboxClosedError):  # it was on its way when we stopped
                     mailbox.put_nowait(item)
 
-            return _Line(Supervisor(device, deliver, report, clock, blocking), mailbox)
+            def tell(source: str, state: State) -> None:
+                report(source, state)
+                if device in microphones and state in ("lost", "stalled"):
+                    # Nobody should wait for the rest of a sentence until the microphone is back.
+                    deliver(AudioChunk(_NOTHING, clock.now_ns(), -1, discontinuity=True, source=source))
+
+            return _Line(Supervisor(device, deliver, tell, clock, blocking), mailbox)
 
         self._hearing = [line(one, Mailbox(HEARD, "drop_oldest", one.source)) for one in microphones]
         self._seeing = [line(one, Mailbox(1, "latest", one.source)) for one in cameras]

@@ -29,7 +29,10 @@ ClosedBy = Literal["pause", "longest", "end"]
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """A short run of mono sound: `samples` float32 [n] in -1..1, captured from `start_ns` on."""
+    """A short run of mono sound: `samples` float32 [n] in -1..1, captured from `start_ns` on.
+
+    One without samples says that the microphone has gone: what was open ends here.
+    """
 
     samples: NDArray[np.float32]
     start_ns: int

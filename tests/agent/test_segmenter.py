@@ -289,3 +289,16 @@ def test_the_sample_conversation_gives_at_least_eight_utterances() -> None:
     segments = [segment for chunk in audio_chunks(path) for segment in cutter.push(chunk)] + cutter.finish()
     assert 8 <= len(segments) <= 20
     assert sum(segment.end_ns - segment.start_ns for segment in segments) > 15e9
+
+
+def test_a_microphone_that_goes_ends_the_utterance_that_was_open() -> None:
+    cutter = SpeechCutter(LoudnessVad)
+    chunks = chunked(bursts([(0.5, False), (1.0, True)]), [512] * 100)
+    assert [segment for chunk in chunks for segment in cutter.push(chunk)] == []
+    (segment,) = cutter.push(AudioChunk(np.zeros(0, np.float32), chunks[-1].end_ns, -1, discontinuity=True))
+    assert segment.closed_by == "end"
+    assert segment.end_ns - segment.start_ns == pytest.approx(1e9, abs=64e6)
+    later = [replace(chunk, start_ns=chunk.start_ns + 60_000_000_000) for chunk in chunks]
+    assert [segment for chunk in later for segment in cutter.push(chunk)] == []
+    (segment,) = cutter.finish()
+    assert segment.start_ns > 60_000_000_000

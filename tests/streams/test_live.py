@@ -9,6 +9,7 @@ from support.virtual_time import run_virtual
 from mer_agent.errors import DeviceError
 from mer_agent.streams.live import HEARD, LiveSource
 from mer_agent.streams.mailbox import Mailbox
+from mer_agent.streams.types import AudioChunk
 
 WELL = [(1e6, "new")]
 BREAKS_EACH_SECOND = [(1.0, "new"), (0.0, "fault")]
@@ -121,5 +122,16 @@ def test_it_ends_when_the_agent_hears_no_more() -> None:
         heard.video.close()
         async with asyncio.timeout(1.0):
             await running
+
+    run_virtual(play())
+
+
+def test_a_microphone_that_goes_says_so_in_the_stream_of_sound() -> None:
+    async def play() -> None:
+        heard = Heard([[BREAKS_EACH_SECOND, "unplugged"]], [])
+        await heard.run(5.0)
+        last = [chunk async for chunk in heard.audio][-1]
+        assert isinstance(last, AudioChunk)
+        assert (len(last.samples), last.discontinuity) == (0, True)
 
     run_virtual(play())

@@ -21,7 +21,7 @@ class Pulse:
     def __init__(self, folder: Path) -> None:
         for program in ("pulseaudio", "pactl", "paplay"):
             needs.program(program)
-        self._folder = folder
+        self._players: list[subprocess.Popen[bytes]] = []
         run = folder / "run"
         run.mkdir(mode=0o700, exist_ok=True)
         (folder / "alsa.conf").write_text(_ALSA)
@@ -50,12 +50,15 @@ class Pulse:
 
     def kill(self) -> None:
         """Ends the daemon without a word."""
-        self._daemon.kill()
-        self._daemon.wait()
+        for process in (self._daemon, *self._players):
+            process.kill()
+            process.wait()
 
     def play(self, path: Path) -> subprocess.Popen[bytes]:
         """Plays a file into the microphone, in the background."""
-        return subprocess.Popen(["paplay", "--device=fake", str(path)], env=self._env())
+        player = subprocess.Popen(["paplay", "--device=fake", str(path)], env=self._env())
+        self._players.append(player)
+        return player
 
     def _run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(command, env=self._env(), capture_output=True, check=False)
