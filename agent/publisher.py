@@ -164,6 +164,7 @@ class Publisher:
 
         Raises:
             BrokerError: the first connection failed. A later loss is only logged, and mended.
+            RefusedError: the broker doesn't let us write our status.
         """
         try:
             async with asyncio.timeout(None) as self._limit:
@@ -192,6 +193,8 @@ class Publisher:
                     self._went_up()
                     await self._converse(connection)
                     return
+            except RefusedError:
+                raise  # we may not even say how we are: to come back wouldn't help
             except BrokerError as error:
                 if not self._was_up.is_set():
                     raise
