@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mer_agent import __version__, cli_bench, cli_encoders, cli_research, cli_weights
+from mer_agent import __version__, cli_bench, cli_encoders, cli_research, cli_voices, cli_weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
 from mer_agent.terminal import INTERRUPTED, agent_extra, leave, out, report, say, spare
@@ -42,6 +42,8 @@ app.command()(cli_research.evaluate)
 app.command()(cli_research.convert)
 app.command()(cli_encoders.encode)
 app.command()(cli_encoders.train_encoder)
+app.command()(cli_voices.enroll)
+app.command()(cli_voices.forget)
 
 
 @app.callback(invoke_without_command=True)

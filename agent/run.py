@@ -22,7 +22,7 @@ from mer_agent.aligner import Aligner, FrameRing
 from mer_agent.broker import EmbeddedBroker, subscribe_command
 from mer_agent.config.settings import Settings
 from mer_agent.control import Control
-from mer_agent.conversation import Conversation
+from mer_agent.conversation import SPEAKER_FEATURE, Conversation
 from mer_agent.endpoint import Endpoint
 from mer_agent.health import Health
 from mer_agent.inference import Inference, ThreadInference
@@ -35,6 +35,7 @@ from mer_agent.publisher import Publisher
 from mer_agent.roster import Roster
 from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams import voice_prints
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.live import LiveSource
 from mer_agent.streams.partial_words import PartialWords
@@ -152,6 +153,7 @@ async def run(
         sequence = itertools.count()
         roster = Roster(enumerate(heard.speakers.values()))
         own_speech = OwnSpeech(settings.turns.tail_ms)
+        tracker = _tracker(settings)
 
         async def publish(prediction: Prediction) -> None:
             if prediction.kind == "partial" and own_speech.overlaps(prediction.utterance):
@@ -165,7 +167,7 @@ async def run(
                 session_started=clock.started_at,
                 delay_ms=(clock.now_ns() - prediction.utterance.end_ns) / 1e6 if heard.real_time else None,
                 speaker=speaker,
-                speaker_name=roster.name(speaker),
+                speaker_name=roster.name(speaker) or tracker.name(prediction.utterance.speaker),
             )
             summary.count(message)
             if message.kind != "partial" and roster.note(message) and control:
@@ -179,7 +181,7 @@ async def run(
 
         source = heard.source(clock, Health(publisher.set_status).report)
         seats = {source_id: number for number, source_id in enumerate(heard.speakers)}
-        conversation = models.conversation(SpeakerTracker(settings.speakers), seats)
+        conversation = models.conversation(tracker, seats)
         agent = Agent(
             source,
             SpeechCutter(models.vad.stream, settings.segmenter),
@@ -210,6 +212,13 @@ async def run(
         summary.work_s = time.monotonic() - begun - summary.ready_s
         await publisher.drain(GOODBYE_S if summary.stopped else UNHURRIED_S)
     return summary
+
+
+def _tracker(settings: Settings) -> SpeakerTracker:
+    """What tells voices apart, and knows those that are enrolled."""
+    prints = voice_prints.load(settings.speakers.voices or voice_prints.default_file())
+    enrolled = [(one.name, one.embedding, one.speech_s) for one in prints if one.feature == SPEAKER_FEATURE]
+    return SpeakerTracker(settings.speakers, enrolled=enrolled)
 
 
 def _perception(

@@ -149,6 +149,7 @@ class SpeakerSettings(Section):
 
     limit: int = Field(default=8, ge=1, le=64, description="voices told apart at most")
     fixed: int = Field(default=0, ge=0, le=64, description="number of speakers when it is known; 0: find out")
+    voices: Path | None = Field(default=None, description="file of enrolled voices; default: in the user's data folder")
 
 
 class EncoderSettings(Section):

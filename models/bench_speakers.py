@@ -8,7 +8,7 @@ truth is known. The error is that of diarisation when the times are given: secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mer_agent.streams import voice_space
 
 Guess = Callable[[Voices], list[int | None]]
 
-CORPORA = {"ravdess": lambda stem: stem[-2:], "emodb": lambda stem: stem[:2]}
+CORPORA: Mapping[str, Callable[[str], str]] = {"ravdess": lambda stem: stem[-2:], "emodb": lambda stem: stem[:2]}
 """Folder -> the speaker in a clip's name."""
 
 

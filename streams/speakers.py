@@ -19,7 +19,7 @@ back.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,9 @@ _LEARN_FROM, _LEARN_FROM_SHORT = 0.6, 0.9
 
 _SECOND, _THIRD, _MORE = -1.5, -3.0, 0.3
 """Log odds of somebody new where one voice is known, where two are, and what each further one takes off."""
+
+_EXPECTED = -0.5
+"""The same of somebody who is enrolled and hasn't spoken yet."""
 
 _DOUBT = -1.5
 """Log odds of the likeliest voice below which an utterance that gets its number is a stranger's all the same."""
@@ -94,20 +97,38 @@ class SpeakerTracker:
         settings: `limit` is the number of voices told apart at most; `fixed` the number of speakers when it is known
             (0: find out): with it, nobody new comes after that many, and someone new is expected until then.
         space: how to compare voices; the one for GE2E that the package brings, if not given.
+        enrolled: name, embedding [256] and seconds of speech of voices that may come; one that does gets the next
+            number and keeps its name.
     """
 
-    def __init__(self, settings: SpeakerSettings | None = None, space: VoiceSpace | None = None) -> None:
+    def __init__(
+        self,
+        settings: SpeakerSettings | None = None,
+        space: VoiceSpace | None = None,
+        enrolled: Iterable[tuple[str, ArrayLike, float]] = (),
+    ) -> None:
         settings = settings or SpeakerSettings()
         self._fixed = settings.fixed
         self._limit = settings.fixed or settings.limit
         self._space = space or voice_space.load()
+        places = [(name, self._space.place(embedding), speech_s) for name, embedding, speech_s in enrolled]
+        self._enrolled = {name: (place, speech_s) for name, place, speech_s in places if place is not None}
         self.reset()
 
     def reset(self) -> None:
         """Forgets everybody; numbers begin at 0 again."""
         self._voices: dict[int, _Voice] = {}
         self._strangers: list[_Voice] = []
+        self._names: dict[int, str] = {}
+        self._expected = {
+            name: _Voice(min(speech_s, MEMORY_S) * place, min(speech_s, MEMORY_S))
+            for name, (place, speech_s) in self._enrolled.items()
+        }
         self._next = 0
+
+    def name(self, speaker: int | None) -> str | None:
+        """The name of a voice that was enrolled."""
+        return self._names.get(speaker) if speaker is not None else None
 
     @property
     def speakers(self) -> tuple[int, ...]:
@@ -116,6 +137,7 @@ class SpeakerTracker:
 
     def forget(self, speaker: int) -> bool:
         """Forgets one voice; its number is not given again. Whether it was known."""
+        self._enrolled.pop(self._names.pop(speaker, ""), None)
         # What was heard but belongs to nobody could be this voice too.
         self._strangers.clear()
         return self._voices.pop(speaker, None) is not None
@@ -157,7 +179,14 @@ class SpeakerTracker:
                 self._voices[numbers[best]].learn(place, duration_s)
             return SpeakerGuess(numbers[best], confidence)
         voice = _Voice(duration_s * place, duration_s)
-        if best < len(numbers) + len(self._strangers):
+        names = list(self._expected)[best - len(numbers) - len(self._strangers) :]
+        if best >= len(numbers) + len(self._strangers) and names:
+            if confidence < (_LEAST_CONFIDENCE_SHORT if short else _LEAST_CONFIDENCE):
+                return self._keep_in_mind(place, duration_s)
+            known = self._expected.pop(names[0])
+            known.learn(place, duration_s)
+            voice, self._names[self._next] = known, names[0]
+        elif best < len(numbers) + len(self._strangers):
             before = self._strangers.pop(best - len(numbers))
             voice.learn(before.place, before.known_s)
         elif duration_s < (ENOUGH_S if self._voices else FIRST_S):
@@ -171,6 +200,8 @@ class SpeakerTracker:
         newcomer = self._newcomer()
         odds = [self._log_odds(voice, place, duration_s) for voice in self._voices.values()]
         odds += [newcomer + self._log_odds(stranger, place, duration_s) for stranger in self._strangers]
+        room = 0.0 if len(self._voices) < self._limit else -math.inf
+        odds += [room + _EXPECTED + self._log_odds(voice, place, duration_s) for voice in self._expected.values()]
         confidences = _softmax([*odds, newcomer])
         best = max(range(len(confidences)), key=confidences.__getitem__)
         return best, confidences[best]
@@ -197,6 +228,7 @@ class SpeakerTracker:
             "next": self._next,
             "voices": [{"speaker": number, **row} for number, row in zip(self._voices, self._rows(), strict=True)],
             "strangers": [_row(voice) for voice in self._strangers],
+            "names": {str(number): name for number, name in self._names.items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -209,9 +241,13 @@ class SpeakerTracker:
             voices = {int(row["speaker"]): self._voice(row) for row in state["voices"]}
             strangers = [self._voice(row) for row in state["strangers"]]
             following = int(state["next"])
-        except (KeyError, TypeError) as error:
+            names = {int(number): str(name) for number, name in state.get("names", {}).items()}
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the state of a speaker tracker: {error!r}") from error
         self._voices, self._strangers, self._next = voices, strangers[-_REMEMBERED:], following
+        self._names = names
+        for name in names.values():
+            self._expected.pop(name, None)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         return (_row(voice) for voice in self._voices.values())

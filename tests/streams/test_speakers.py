@@ -147,6 +147,32 @@ def test_a_third_voice_that_is_like_one_of_two_is_told_apart_when_it_is_heard_ag
     assert heard == [0, 2, 0, 1]
 
 
+def test_an_enrolled_voice_gets_the_next_number_and_keeps_its_name() -> None:
+    people = People()
+    listener = SpeakerTracker(SpeakerSettings(), PLAIN, enrolled=[("Ann", people.say(3), 10.0)])
+    assert hear(listener, people, [0, 3, 1, 3, 0]) == [0, 1, 2, 1, 0]
+    assert [listener.name(number) for number in (0, 1, 2, None)] == [None, "Ann", None, None]
+    copy = SpeakerTracker(SpeakerSettings(), PLAIN, enrolled=[("Ann", people.say(3), 10.0)])
+    copy.restore(json.loads(json.dumps(listener.state())))
+    assert hear(copy, people, [3]) == [1]
+    listener.reset()
+    assert hear(listener, people, [3, 0]) == [0, 1]
+    assert listener.name(0) == "Ann"
+    listener.forget(0)
+    assert hear(listener, people, [3]) == [2]
+    assert listener.name(2) is None
+    listener.reset()
+    assert hear(listener, people, [3]) == [0]
+    assert listener.name(0) is None
+
+
+def test_an_enrolled_voice_takes_no_place_of_those_who_speak() -> None:
+    people = People()
+    listener = SpeakerTracker(SpeakerSettings(limit=2), PLAIN, enrolled=[("Ann", people.say(3), 10.0)])
+    assert hear(listener, people, [0, 1]) == [0, 1]
+    assert set(hear(listener, people, [3, 3])) <= {0, 1, None}
+
+
 def test_recognising_gives_what_identifying_would_and_learns_nothing() -> None:
     people, listener = People(), tracker()
     assert listener.recognise(people.say(0), 2.0) == UNKNOWN
