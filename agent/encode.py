@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mer_agent import __version__
 from mer_agent.agent import Agent
-from mer_agent.aligner import Aligner
+from mer_agent.aligner import Aligner, FrameRing
 from mer_agent.config.settings import Settings
 from mer_agent.conversation import Conversation
 from mer_agent.encoders import base, weights
@@ -36,9 +36,10 @@ from mer_agent.perception import Perception, Words
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams import engines
 from mer_agent.streams.clock import VirtualClock
+from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.replay import ReplaySource, open_media
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import NS_PER_S, Prediction, Segment, Transcript, Utterance
+from mer_agent.streams.types import NS_PER_S, Prediction, Segment, Transcript, Utterance, VideoFrame
 from mer_agent.streams.vad import SileroVad
 
 FORMAT = "mer-agent-features/1"
@@ -84,6 +85,7 @@ async def encode(
     encoders = tuple(_encoders(settings, wanted, with_text, say))
     reads = with_text or any(encoder.modality == "text" for encoder in encoders)
     words = engines.create(settings.transcriber, weights.path) if reads else _NoWords()
+    watcher = FaceWatcher(weights.path("yunet")) if any(encoder.modality == "visual" for encoder in encoders) else None
     notebook, inference = _Notebook(), ThreadInference()
     utterances: list[Utterance] = []
     failed: dict[str, int] = {}
@@ -94,17 +96,22 @@ async def encode(
             if name:
                 failed[name] = failed.get(name, 0) + 1
 
+    async def look(frame: VideoFrame) -> VideoFrame:
+        return await inference.run(watcher.see, frame) if watcher else frame
+
+    clock = VirtualClock(started_at=recording.started_at)
     conversation = Conversation(
         notebook, encoders, SpeakerTracker(settings.speakers), labels=(), label_set="", model="notebook"
     )
     agent = Agent(
-        ReplaySource(path, clock=VirtualClock(started_at=recording.started_at), speed=math.inf),
+        ReplaySource(path, clock=clock, speed=math.inf, video_rate_hz=settings.camera.rate_hz),
         SpeechCutter(SileroVad().stream, settings.segmenter),
-        Aligner(),
+        Aligner(FrameRing(settings.camera.rate_hz)),
         Perception(words, conversation, inference),
         conversation,
         inference,
         keep,
+        look=look if watcher else None,
     )
     try:
         await agent.run()
