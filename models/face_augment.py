@@ -43,9 +43,9 @@ class Augmentation:
     """Sides of what is in front, as shares of the face's."""
 
 
-def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Gives float32 grey levels [N, 1, S, S], 0 to 255, of faces uint8 [N, 1, S, S]."""
-    faces = _move(images.float(), how, generator)
+def augment(images: Tensor, how: Augmentation, generator: torch.Generator, side: int | None = None) -> Tensor:
+    """Gives float32 grey levels [N, 1, side, side], 0 to 255, of faces uint8 [N, 1, S, S]; `side` is S if not given."""
+    faces = _move(images.float(), how, generator, side or images.shape[-1])
     faces = _coarsen(faces, how, generator)
     faces = _blur(faces, how, generator)
     faces = _light(faces, how, generator)
@@ -61,7 +61,7 @@ def _chosen(n: int, share: float, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator) < share
 
 
-def _move(faces: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def _move(faces: Tensor, how: Augmentation, generator: torch.Generator, side: int) -> Tensor:
     n = len(faces)
     angle = _uniform(n, -how.turn_degrees, how.turn_degrees, generator) * (math.pi / 180)
     scale = 1 / _uniform(n, *how.scale, generator)
@@ -70,7 +70,7 @@ def _move(faces: Tensor, how: Augmentation, generator: torch.Generator) -> Tenso
     theta[:, 0, 0], theta[:, 0, 1] = mirror * scale * angle.cos(), -scale * angle.sin()
     theta[:, 1, 0], theta[:, 1, 1] = mirror * scale * angle.sin(), scale * angle.cos()
     theta[:, :, 2] = _uniform(2 * n, -2 * how.shift, 2 * how.shift, generator).view(n, 2)
-    grid = functional.affine_grid(theta, list(faces.shape), align_corners=False)
+    grid = functional.affine_grid(theta, [n, 1, side, side], align_corners=False)
     return functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
 
 
