@@ -40,13 +40,24 @@ class Layout:
         """[N, ...] -> [D, T, ...], zeros behind a dialogue's end."""
         longest = int(self.lengths.max())
         block = rows.new_zeros(len(self.lengths) * longest, *rows.shape[1:])
-        block = block.index_copy(0, self.row * longest + self.column, rows)
+        block.index_copy_(0, self.row * longest + self.column, rows)
         return block.view(len(self.lengths), longest, *rows.shape[1:])
+
+    def pad_in_time(self, rows: Tensor) -> Tensor:
+        """[N, ...] -> [T, D, ...], as recurrent networks read: `pad` would have to be copied for them."""
+        longest = int(self.lengths.max())
+        block = rows.new_zeros(longest * len(self.lengths), *rows.shape[1:])
+        block.index_copy_(0, self.column * len(self.lengths) + self.row, rows)
+        return block.view(longest, len(self.lengths), *rows.shape[1:])
 
     def flat(self, block: Tensor) -> Tensor:
         """[D, T, ...] -> [N, ...]: undoes `pad`."""
         # Not block[row, column], whose backward pass sums one by one and is several times slower.
         return block.flatten(0, 1).index_select(0, self.row * block.shape[1] + self.column)
+
+    def flat_in_time(self, block: Tensor) -> Tensor:
+        """[T, D, ...] -> [N, ...]: undoes `pad_in_time`."""
+        return block.flatten(0, 1).index_select(0, self.column * block.shape[1] + self.row)
 
     def visible(self, *, causal: bool) -> Tensor:
         """Gives [D, T, T]: whether utterance i (second axis) may look at j (third): never at padding, nor ahead."""
@@ -85,13 +96,15 @@ class Recurrent(nn.Module):
         super().__init__()
         make = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
         ways = 1 if causal else 2
-        self.ways = nn.ModuleList(make(inputs, units, batch_first=True) for _ in range(ways))
+        self.ways = nn.ModuleList(make(inputs, units) for _ in range(ways))
         self.dimension = ways * units
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         """Gives the state at each utterance."""
         orders = (layout, layout.backwards())
-        parts = [order.flat(way(order.pad(rows))[0]) for order, way in zip(orders, self.ways, strict=False)]
+        parts = [
+            order.flat_in_time(way(order.pad_in_time(rows))[0]) for order, way in zip(orders, self.ways, strict=False)
+        ]
         return torch.cat(parts, -1)
 
 
