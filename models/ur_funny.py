@@ -110,7 +110,8 @@ def _mean(words: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
     known = np.isfinite(words)
     if not known.any(0).all():
         return None
-    return (np.where(known, words, 0).sum(0) / known.sum(0)).astype(np.float32)
+    mean: npt.NDArray[np.float32] = (np.where(known, words, 0).sum(0) / known.sum(0)).astype(np.float32)
+    return mean
 
 
 def _stacked(feature: str, rows: Sequence[npt.NDArray[np.float32] | None]) -> tuple[torch.Tensor, torch.Tensor]:
