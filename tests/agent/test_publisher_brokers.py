@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
 import time
@@ -231,3 +232,108 @@ async def test_a_broker_that_lets_nobody_in_ends_the_run_with_one_line(tmp_path:
         with pytest.raises(BrokerError, match="not authorised"):
             await Publisher(Endpoint("127.0.0.1", broker.port), TOPICS).run()
         assert time.monotonic() - before_s < 5
+
+
+async def test_mqtt_5_says_beside_the_payload_what_it_is_and_how_long_it_counts(tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        endpoint = Endpoint("127.0.0.1", broker.port)  # which finds out by itself that the broker has MQTT 5
+        async with mqtt.connect(endpoint) as reader, publisher_and_reader(endpoint) as (publisher, _):
+            await reader.subscribe(TOPICS.emotion())
+            publisher.publish(message(0))
+            delivery = await anext(reader.deliveries())
+    assert delivery.details.content_type == "application/json"
+    assert delivery.details.expiry_s in (29, 30)
+    properties = dict(delivery.details.user)
+    assert properties["schema"] == "mer/v1"
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", properties["traceparent"])
+
+
+@every_broker
+async def test_cloud_events_are_read_like_plain_messages(kind: str, tmp_path: Path) -> None:
+    async with (
+        running(kind, tmp_path) as endpoint,
+        publisher_and_reader(endpoint, envelope="cloudevents") as (publisher, reader),
+    ):
+        publisher.publish(message(0))
+        await reader.until(1)
+        assert reader.numbers == [0]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_reader_that_keeps_its_session_misses_nothing_while_it_starts_again(
+    version: MqttVersion, tmp_path: Path
+) -> None:
+    with mosquitto(tmp_path) as broker:
+        publishing = Endpoint("127.0.0.1", broker.port)
+        keeping = Endpoint("127.0.0.1", broker.port, version=version, client_id="bot", keep_s=60)
+        async with publisher_and_reader(publishing) as (publisher, other):
+            numbers: list[int] = []
+            for round_ in range(3):
+                bot = Reader(keeping)
+                reading = asyncio.create_task(bot.run())
+                await bot.stream.subscribed.wait()
+                publisher.publish(message(20 * round_))
+                await bot.until_number(20 * round_)
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+                for number in range(20 * round_ + 1, 20 * round_ + 20):  # while it is away
+                    publisher.publish(message(number))
+                await other.until(20 * round_ + 20)
+                numbers += bot.numbers
+            last = Reader(keeping)
+            reading = asyncio.create_task(last.run())
+            await last.until_number(59)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            assert numbers + last.numbers == list(range(60))
+
+
+async def test_what_a_reader_that_was_away_too_long_would_get_has_expired(tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        publishing = Endpoint("127.0.0.1", broker.port)
+        keeping = Endpoint("127.0.0.1", broker.port, version="5", client_id="bot", keep_s=60)
+        async with mqtt.connect(keeping) as connection:
+            await connection.subscribe(TOPICS.emotion())
+        async with publisher_and_reader(publishing, outbox_age_s=0.5) as (publisher, reader):
+            publisher.publish(message(0))
+            await reader.until(1)
+            await asyncio.sleep(2.1)  # an expiry is a whole number of seconds
+            publisher.publish(message(1))
+            await reader.until(2)
+            async with mqtt.connect(keeping) as connection:
+                first = await anext(connection.deliveries())
+    assert EmotionMessage.from_json(first.payload).seq == 1
+
+
+async def test_a_clock_that_jumps_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mosquitto(tmp_path) as broker:
+        async with publisher_and_reader(Endpoint("127.0.0.1", broker.port), outbox_age_s=5) as (publisher, reader):
+            broker.kill()
+            for number, jump_s in enumerate((0, 86_400, -86_400, 1e9)):
+                now_s = time.time() + jump_s
+                monkeypatch.setattr(time, "time", lambda now_s=now_s: now_s)
+                publisher.publish(message(number))
+            await asyncio.to_thread(broker.start)
+            await reader.until(4)
+            assert reader.numbers == [0, 1, 2, 3]
+            assert publisher.counts.lost == 0
+
+
+async def test_the_status_says_stopping_before_offline(tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        endpoint = Endpoint("127.0.0.1", broker.port)
+        reader = Reader(endpoint)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            background = tasks.create_task(reader.run())
+            await reader.stream.subscribed.wait()
+            publisher = Publisher(endpoint, TOPICS)
+            tasks.create_task(publisher.run())
+            await publisher.wait_connected()
+            publisher.set_status("ready")
+            publisher.publish(message(0))
+            await reader.until(1)
+            await publisher.drain()
+            while "offline" not in reader.states:
+                await asyncio.sleep(0.01)
+            background.cancel()
+        assert reader.states[-2:] == ["stopping", "offline"]
