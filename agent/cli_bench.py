@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mer_agent.cli_research import FIRST_TIME, DataDir, JsonFile, find_weights, write_json
+from mer_agent.cli_research import FIRST_TIME, DataDir, DataName, JsonFile, find_weights, write_json
 from mer_agent.errors import InputError
 from mer_agent.terminal import agent_extra, out, say
 
@@ -83,6 +83,31 @@ def speakers(
         for how, row in ways.items():
             out.print(f"{name:<8} {how:<36} error {row['error']:6.1%}  right number {row['right_number']:.0%}")
     out.print(f"ratio {figures['ratio']:.2f}")
+    write_json(figures, json_file)
+
+
+@bench.command()
+def imputation(
+    context: typer.Context,
+    data: DataName = "iemocap",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each way.")] = 3,
+    data_dir: DataDir = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare generated vectors with none, for every subset of the modalities that is left."""
+    with agent_extra():
+        from mer_agent.models import corpora, runs
+        from mer_agent.models.bench_imputation import bench as measure
+    find_weights(context)
+    recipe = runs.recipe_for("ar-iigcn", data)
+    say(FIRST_TIME)
+    corpus = corpora.load(
+        data, data_dir or context.obj.settings.data.dir, recipe.features, descriptors=recipe.descriptors
+    )
+    figures = measure(recipe, corpus, range(seeds), lambda way, seed: say(f"seed {seed}: {way}"))
+    for way, splits in figures["weighted_f1"].items():
+        for left, found in splits["test"].items():
+            out.print(f"{way:<20} {left:<20} test weighted F1 {found['mean']:6.2f}")
     write_json(figures, json_file)
 
 
