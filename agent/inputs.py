@@ -112,8 +112,10 @@ class LiveInput:
         self.speakers: Mapping[str, str | None] = seated if own else {}
         # What is unknown is said now, and not when all the models are loaded.
         clock = RealClock()
-        found = [f"{one.find().name}" for one in self._hear(clock)] + [one.find() for one in self._see(clock)]
-        self.title = f"listening to {', '.join(found)}"
+        ears = [one.find().name for one in self._hear(clock)]
+        if twice := [name for name in ears if ears.count(name) > 1]:
+            raise InputError(f"the microphone {twice[0]} is named twice; give each speaker one")
+        self.title = f"listening to {', '.join([*ears, *(one.find() for one in self._see(clock))])}"
         self.session = f"live-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
     def clock(self) -> SessionClock:

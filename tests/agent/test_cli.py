@@ -287,3 +287,23 @@ def _video_without_sound(path: Path) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def test_live_and_replay_are_two_things_to_do(run: Run, tone: Path) -> None:
+    run("--replay", tone, "--mic", "0").fails_with(2, "--replay", "--mic")
+    run("--replay", tone, "--camera", "0").fails_with(2, "--camera")
+    run("--mic", "0", "config").fails_with(2, "--mic", "config")
+
+
+def test_devices_are_listed_for_people_and_for_programs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mer_agent.streams import camera, microphone
+    from mer_agent.streams.devices import DeviceInfo
+
+    analog = DeviceInfo(2, "HDA [Analog]", "2 channels, 48000 Hz", True, 48_000.0, 2)
+    monkeypatch.setattr(microphone, "microphones", lambda: [analog])
+    monkeypatch.setattr(camera, "cameras", list)
+    lines = run("devices").out.splitlines()
+    assert lines[1].split() == ["*", "2", "HDA", "[Analog]", "2", "channels,", "48000", "Hz"]
+    assert lines[3].strip() == "none"
+    listing = json.loads(run("devices", "--json").out)
+    assert (listing["microphone"][0]["name"], listing["camera"]) == ("HDA [Analog]", [])
