@@ -7,6 +7,7 @@ answered with a reason. What is asked twice (the broker may deliver twice) is do
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from mer_agent.own_speech import OwnSpeech
 from mer_agent.roster import Roster
 from mer_agent.schema import Topics
 from mer_agent.streams.clock import SessionClock, session_ns, wall_time
+from mer_agent.streams.given_words import Given, GivenWords
 from mer_agent.streams.types import Prediction, Transcript, Utterance
 
 WAITING = 64
 """Turns and commands that may wait; more are refused."""
 REMEMBERED = 256
 """Turns and commands, the latest, that are known when they come again."""
+REPEATED_S = 30.0
+"""The same command with the same id counts as the same for so long; later it is meant."""
 
 
 class Hearing(Protocol):
@@ -79,6 +83,7 @@ class Control:
         publish: takes the prediction of a chat user's turn.
         voice: takes the answers.
         stop: ends the session.
+        given: takes what a user spoke, where somebody else finds the words; without it that is a turn of its own.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Control:
         publish: Callable[[Prediction], Awaitable[None]],
         voice: Voice,
         stop: Callable[[], None],
+        given: GivenWords | None = None,
     ) -> None:
         self._topics = topics
         self._clock = clock
@@ -104,10 +110,11 @@ class Control:
         self._publish = publish
         self._voice = voice
         self._stop = stop
+        self._given = given
         self._waiting: deque[Delivery] = deque()
         self._wake = asyncio.Event()
-        self._turns: OrderedDict[str, None] = OrderedDict()
-        self._answers: OrderedDict[str, AnswerMessage] = OrderedDict()
+        self._turns: OrderedDict[str, str] = OrderedDict()  # id -> words
+        self._answers: OrderedDict[bytes, tuple[float, AnswerMessage]] = OrderedDict()  # command -> when, what
         self.counts = Counts()
 
     def receive(self, delivery: Delivery) -> None:
@@ -145,9 +152,11 @@ class Control:
         except _RefusedError as error:
             self._answer(delivery, None, AnswerMessage(**self._us, ok=False, reason=str(error)))
             return
-        if isinstance(message, CommandMessage) and message.id is not None and message.id in self._answers:
+        now_s = asyncio.get_running_loop().time()
+        since_s, before = self._answers.get(delivery.payload, (-math.inf, None))
+        if before is not None and now_s - since_s < REPEATED_S:
             self.counts.repeated += 1
-            self._answer(delivery, message, self._answers[message.id])
+            self._answer(delivery, message, before)
             return
         asked = message.command if isinstance(message, CommandMessage) else "turn"
         speakers: tuple[SpeakerState, ...] = ()
@@ -163,7 +172,8 @@ class Control:
             **self._us, id=message.id, command=asked, ok=reason is None, reason=reason, speakers=speakers
         )
         if isinstance(message, CommandMessage) and message.id is not None:
-            self._answers[message.id] = answer
+            self._answers[delivery.payload] = (now_s, answer)
+            self._answers.move_to_end(delivery.payload)
             while len(self._answers) > REMEMBERED:
                 self._answers.popitem(last=False)
         self._answer(delivery, message, answer)
@@ -180,11 +190,26 @@ class Control:
         except ValueError:
             raise _RefusedError("not JSON") from None
 
+    def _give(self, given: GivenWords, turn: TurnMessage) -> None:
+        """Takes a spoken turn for the words of the speech at that time."""
+        assert turn.started_at is not None and turn.ended_at is not None  # noqa: S101, PT018  # see the caller
+        start_ns = max(0, session_ns(self._clock, turn.started_at, turn.sent_at))
+        end_ns = max(start_ns, session_ns(self._clock, turn.ended_at, turn.sent_at))
+        given.hear(Given(text=turn.text, start_ns=start_ns, end_ns=end_ns))
+
     async def _take_turn(self, turn: TurnMessage) -> None:
         now_ns = self._clock.now_ns()
+        if self._given is not None and turn.role == "user" and turn.speaker is None and turn.ended_at is not None:
+            if turn.id not in self._turns:
+                self._turns[turn.id] = turn.text
+                self.counts.turns += 1
+                self._give(self._given, turn)
+            return
         speaker = turn.speaker or turn.role
         if speaker.startswith("speaker-") and speaker not in self._roster:
             raise _RefusedError("no such speaker has been heard")
+        if self._turns.get(turn.id, turn.text) != turn.text:
+            raise _RefusedError("that id is another turn's")
         newcomer = speaker not in self._roster
         number = self._roster.seat(speaker, turn.speaker_name)
         start_ns = end_ns = now_ns
@@ -199,7 +224,7 @@ class Control:
         if turn.id in self._turns:
             self.counts.repeated += 1
             return
-        self._turns[turn.id] = None
+        self._turns[turn.id] = turn.text
         while len(self._turns) > REMEMBERED:
             self._turns.popitem(last=False)
         self.counts.turns += 1
@@ -225,6 +250,7 @@ class Control:
                 self._stop()
             case "reset":
                 await self._inference.run(self._conversation.reset)
+                self._turns.clear()
                 self._roster.reset()
                 self._own_speech.forget()
                 self.announce("speakers")

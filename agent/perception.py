@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -69,7 +69,8 @@ class Perception:
         words: finds what was said.
         conversation: has the encoders.
         inference: where they run.
-        ahead: whether `begin` begins anything.
+        ahead: whether `begin` begins anything: "idle" does unless other words are still being looked for, so that a
+            machine which is behind wastes nothing; "always" does, for who depends on `words_ahead`.
         patience_s: an utterance goes on without words that take longer, None waits for ever.
 
     Attributes:
@@ -83,21 +84,22 @@ class Perception:
         conversation: Conversation,
         inference: Inference,
         *,
-        ahead: bool = False,
+        ahead: Literal["never", "idle", "always"] = "never",
         patience_s: float | None = None,
     ) -> None:
         self._words = words
         self._conversation = conversation
         self._inference = inference
         self._in_advance = ahead
+        self._transcribing = 0
         self._patience_s = patience_s
         self._ahead: dict[str, _Ahead] = {}  # source -> what is going on since its last pause
         self.used = self.wasted = 0
 
     def begin(self, cut: Cut, start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]) -> None:
         """Begins to find out about an utterance that has paused, in tasks of `start`."""
-        if self._in_advance:
-            self.drop(cut.segment.source)
+        self.drop(cut.segment.source)
+        if self._in_advance == "always" or (self._in_advance == "idle" and not self._transcribing):
             words = start(self._transcribe(cut))
             self._ahead[cut.segment.source] = _Ahead(cut.segment, words, start(self._perceive(cut, words)))
 
@@ -139,7 +141,11 @@ class Perception:
         return Perceived(utterance, replace(perceived.percept, timings_ms=timings_ms), perceived.late)
 
     async def _transcribe(self, cut: Cut) -> tuple[Transcript, float]:
-        return await _timed(self._words.transcribe(cut.segment))
+        self._transcribing += 1
+        try:
+            return await _timed(self._words.transcribe(cut.segment))
+        finally:
+            self._transcribing -= 1
 
     async def _perceive(self, cut: Cut, words: asyncio.Task[tuple[Transcript, float]]) -> Perceived:
         percept = await self._inference.run(self._conversation.hear, cut.utterance)
@@ -150,7 +156,7 @@ class Perception:
         transcript, words_ms = words.result()
         utterance = with_words(cut.utterance, transcript)
         percept = percept.after(endpoint=endpoint_ms, words=words_ms)
-        if self._in_advance:
+        if self._in_advance != "never":
             percept = await self._inference.run(self._conversation.read, utterance, percept)
         return Perceived(utterance, percept)
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner, FrameRing
@@ -37,6 +37,7 @@ from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams import voice_prints
 from mer_agent.streams.faces import FaceWatcher
+from mer_agent.streams.given_words import GivenWords
 from mer_agent.streams.live import LiveSource
 from mer_agent.streams.partial_words import PartialWords
 from mer_agent.streams.speakers import SpeakerTracker
@@ -197,7 +198,10 @@ async def run(
             echo=settings.turns.echo,
         )
         interruption.drain = stop = source.stop if isinstance(source, LiveSource) else agent.stop
-        control = Control(topics, clock, agent, conversation, inference, roster, own_speech, publish, publisher, stop)
+        control = Control(
+            topics, clock, agent, conversation, inference, roster, own_speech, publish, publisher, stop,
+            given=models.words if isinstance(models.words, GivenWords) else None,
+        )  # fmt: skip
         words = settings.transcriber.weights
         publisher.set_capabilities(models.capabilities(topics.agent, words, publishes_text=settings.mqtt.publish_text))
         control.announce("started")
@@ -225,11 +229,12 @@ def _perception(
     settings: Settings, heard: Input, models: Models, conversation: Conversation, inference: Inference
 ) -> Perception:
     """What finds the words; in advance where time counts, or where the end of an utterance depends on them."""
+    ahead: Literal["never", "idle", "always"] = "idle" if heard.real_time and settings.transcriber.ahead else "never"
     return Perception(
         models.words,
         conversation,
         inference,
-        ahead=bool(settings.segmenter.least_hangover_ms) or (heard.real_time and settings.transcriber.ahead),
+        ahead="always" if settings.segmenter.least_hangover_ms else ahead,
         # A recording waits, so that it gives the same at any speed.
         patience_s=settings.transcriber.patience_s if heard.live else None,
     )
@@ -247,7 +252,9 @@ def _provisional(
     rules = settings.partial
     if rules.when == "never" or (rules.when == "live" and not heard.real_time):
         return None
-    words = PartialWords(models.partial_words, every_ms=rules.words_ms, load=rules.load) if rules.words_ms else None
+    words = None
+    if rules.words_ms and not isinstance(models.partial_words, GivenWords):  # those come when they come
+        words = PartialWords(models.partial_words, every_ms=rules.words_ms, load=rules.load)
     return Provisional(conversation, inference, publish, threshold=rules.threshold, words=words)
 
 

@@ -80,7 +80,7 @@ def _whisper(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) 
 
 
 def _text(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) -> Engine:
-    return GivenWords(settings.file, patience_s=settings.patience_s)
+    return GivenWords(settings.file)
 
 
 _OWN: Mapping[str, Make] = {"faster-whisper": _whisper, "text": _text}

@@ -21,6 +21,9 @@ from mer_agent.streams.types import Segment, Transcript, Word
 KEPT = 1000
 """Pieces that are kept when they are handed in one by one, the latest."""
 
+LATEST_S = 30.0
+"""Words that come later than this after they were asked for are of no use."""
+
 Nanoseconds = Annotated[int, Field(ge=0)]
 
 
@@ -74,7 +77,7 @@ class GivenWords:
         MediaError: the file can't be read, or a line of it is no `Given`.
     """
 
-    def __init__(self, file: Path | None = None, *, patience_s: float = 5.0) -> None:
+    def __init__(self, file: Path | None = None, *, patience_s: float = LATEST_S) -> None:
         self._all_known = file is not None
         self._patience_s = patience_s
         self._given: deque[Given] = deque([] if file is None else _read(file), maxlen=None if file else KEPT)

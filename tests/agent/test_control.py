@@ -8,13 +8,16 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import contract
 from support.fakes import FakeEncoder, FakeStream
 from support.messages import message
+from support.streams_fakes import a_segment
 
+from mer_agent import control
 from mer_agent.contract import LARGEST_BYTES, AnswerMessage, SessionMessage
 from mer_agent.control import WAITING, Control
 from mer_agent.conversation import SPEAKER_FEATURE, Conversation
@@ -24,6 +27,7 @@ from mer_agent.own_speech import OwnSpeech
 from mer_agent.roster import BEYOND_VOICES, Roster
 from mer_agent.schema import Topics
 from mer_agent.streams.clock import VirtualClock
+from mer_agent.streams.given_words import GivenWords
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import NS_PER_S, Prediction, Utterance
 
@@ -162,6 +166,21 @@ async def test_a_command_that_comes_twice_is_done_once_and_answered_twice() -> N
     assert setup.done == ["pause"]
 
 
+async def test_an_id_that_is_used_again_much_later_is_another_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup()
+    await setup.command("pause", id="1")
+    monkeypatch.setattr(control, "REPEATED_S", 0.0)
+    await setup.command("pause", id="1")
+    await setup.command("start", id="1")
+    assert setup.done == ["pause", "pause", "resume"]
+
+
+async def test_two_turns_of_one_id_are_a_mistake() -> None:
+    setup = Setup()
+    await setup.turn(id="1", role="user", text="one")
+    assert (await setup.turn(id="1", role="user", text="another")).reason == "that id is another turn's"
+
+
 async def test_reset_forgets_everything() -> None:
     setup = Setup()
     await setup.turn(id="t1", role="user", text="My secret")
@@ -285,3 +304,24 @@ def test_ten_thousand_hostile_payloads_do_no_harm(payloads: list[tuple[str, byte
 
     with asyncio.Runner() as runner:
         runner.run(main())
+
+
+async def test_where_somebody_else_finds_the_words_a_spoken_turn_is_the_words_of_that_speech() -> None:
+    setup, given = Setup(), GivenWords(patience_s=0.05)
+    setup.control = Control(
+        TOPICS, setup.clock, setup, setup.conversation, InlineInference(), setup.roster, setup.own_speech,
+        setup.publish, setup, lambda: None, given=given,
+    )  # fmt: skip
+    begun = STARTED + timedelta(seconds=90)
+    turn = {
+        "schema": "mer/v1", "id": "t1", "role": "user", "text": "what a day",
+        "started_at": begun.isoformat(), "ended_at": (begun + timedelta(seconds=2)).isoformat(),
+    }  # fmt: skip
+    for _ in range(2):  # the second one changes nothing
+        setup.control.receive(Delivery(TOPICS.turn, json.dumps(turn).encode()))
+    running = asyncio.create_task(setup.control.run())
+    found = await given.transcribe(a_segment(90.0, np.zeros(32_000, np.float32)))
+    running.cancel()
+    assert found.text == "what a day"
+    assert setup.published == []
+    assert setup.stream.calls == []

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ async def hear(
     words: SoundWords,
     talk: list[tuple[int, bool]] = TALK,
     *,
-    ahead: bool = True,
+    ahead: Literal["never", "idle", "always"] = "always",
     patience_s: float | None = None,
     guess: bool = False,
     over: Callable[[Transcript, Segment], bool] | None = None,
@@ -89,16 +90,23 @@ async def hear(
 @pytest.mark.parametrize("turns", [0, 3, 200])
 @pytest.mark.parametrize("guess", [False, True])
 async def test_work_in_advance_changes_no_final_prediction(turns: int, guess: bool) -> None:
-    plain, _, _ = await hear(SoundWords(), ahead=False)
+    plain, _, _ = await hear(SoundWords(), ahead="never")
     ahead, perception, _ = await hear(SoundWords(turns), guess=guess)
     assert [one for one in ahead if one.kind == "final"] == plain
     assert len(plain) == 2
     assert (perception.used, perception.wasted) == (2, 1)
 
 
+async def test_a_machine_that_is_behind_begins_nothing_in_advance() -> None:
+    plain, _, _ = await hear(SoundWords(), ahead="never")
+    busy, perception, _ = await hear(SoundWords(2000), ahead="idle")
+    assert busy == plain
+    assert perception.used < 2
+
+
 async def test_nothing_is_begun_where_nobody_wants_it() -> None:
     words = SoundWords()
-    _, perception, _ = await hear(words, ahead=False)
+    _, perception, _ = await hear(words, ahead="never")
     assert (words.calls, perception.used, perception.wasted) == (2, 0, 0)
 
 
@@ -119,8 +127,8 @@ async def test_words_that_take_too_long_revise_the_prediction_and_only_that() ->
         if finals == 2:
             words.release.set()
 
-    late, _, stream = await hear(words, ahead=False, patience_s=0.05, on_final=release)
-    in_time, _, _ = await hear(SoundWords(), ahead=False)
+    late, _, stream = await hear(words, ahead="never", patience_s=0.05, on_final=release)
+    in_time, _, _ = await hear(SoundWords(), ahead="never")
     assert [(one.kind, one.utterance.id, one.revision) for one in late] == [
         ("final", "u000001", 0),
         ("final", "u000002", 0),
