@@ -183,6 +183,8 @@ async def run(
         source = heard.source(clock, Health(publisher.set_status).report)
         seats = {source_id: number for number, source_id in enumerate(heard.speakers)}
         conversation = models.conversation(tracker, seats)
+        if heard.live and settings.camera.device and not conversation.sees:
+            say(f"{models.card.name} reads no pictures: the camera is kept open, and nobody looks")
         agent = Agent(
             source,
             SpeechCutter(models.vad.stream, settings.segmenter),
