@@ -112,6 +112,24 @@ def imputation(
 
 
 @bench.command()
+def faces(
+    context: typer.Context,
+    media: Annotated[Path | None, typer.Argument(help="A video with faces (default: the sample face).")] = None,
+    rate_hz: Annotated[float, typer.Option(min=0.5, max=60, help="Pictures looked at in a second.")] = 10.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Cost of finding, following and encoding faces; the ratio is the share of one core that a face takes."""
+    with agent_extra():
+        from mer_agent.encoders import weights
+        from mer_agent.models.bench_faces import bench as measure
+    find_weights(context)
+    figures = measure(media or weights.path("sample-face") / "carphone_pristine.mp4", rate_hz)
+    for name, value in figures.items():
+        out.print(f"{name:<16} {value}")
+    write_json(figures, json_file)
+
+
+@bench.command()
 def accuracy(
     context: typer.Context,
     plans: Annotated[list[str] | None, typer.Argument(metavar="[PLAN]...", help="Tables; --list names them.")] = None,
