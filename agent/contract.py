@@ -77,7 +77,7 @@ class TurnMessage(Wire):
     same id comes again with `ended_at`.
     """
 
-    id: Id = Field(description="stable id; the same one again changes the times and nothing else")
+    id: Id = Field(description="unique in the session; the same again changes the times and nothing else")
     role: Role = Field(description="system: the dialogue system itself; user: somebody who writes to it")
     text: str = Field(min_length=1, max_length=4000, description="the words")
     speaker: TopicSegment | None = Field(
@@ -106,7 +106,9 @@ class CommandMessage(Wire):
         description="start: hear again; pause: hear nothing until start; stop: end the session; reset: forget the "
         "conversation; rename, forget: a speaker; snapshot: the newest emotion of each speaker"
     )
-    id: Id | None = Field(default=None, description="comes back in the answer")
+    id: Id | None = Field(
+        default=None, description="comes back in the answer; the same command with the same id is done once in 30 s"
+    )
     answer_to: str | None = Field(
         default=None, max_length=256, description="topic for the answer, `.../answer` or `.../answer/<asker>`"
     )
