@@ -15,8 +15,8 @@ from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Segment, Transcrip
 
 _LEADS_ON = re.compile(
     r"a|an|the|and|or|but|so|because|if|when|while|that|which|who|whose|of|to|in|on|at|for|with|from|by|as|than"
-    r"|my|your|his|her|its|our|their|this|these|those|is|are|was|were|am|be|been|has|have|had|do|does|did|can|could"
-    r"|will|would|shall|should|may|might|must|not|very|really|just|um|uh|er|like|well|i|we|they|he|she|you|it"
+    r"|my|your|his|its|our|their|this|these|those|is|are|was|were|am|be|been|has|have|had|do|does|did|can|could"
+    r"|will|would|shall|should|may|might|must|not|very|really|just|um|uh|er|like|well|i|we|they|he|she"
 )
 """English words after which more is to come. Whisper puts a full stop behind them all the same."""
 SURE = 0.5
@@ -25,7 +25,7 @@ TAIL_S = 0.16
 FADES_DB = 3.0
 """How much softer than the whole the last `TAIL_S` must be."""
 
-_ASKS = re.compile(r"i|you|it|not|do|did|can|will|is|are|have|was")
+_ASKS = re.compile(r"i|we|they|he|she|not|do|did|can|will|is|are|have|was")
 """Words that lead on in a statement, but may end a question: "Did you?"."""
 
 

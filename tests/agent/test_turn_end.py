@@ -21,7 +21,9 @@ def sound(end_level: float) -> Segment:
     return a_segment(0.0, noise)
 
 
-@pytest.mark.parametrize("text", ["I got the job!", "How are you?", "Did you?", "He said it is fine.", "No."])
+@pytest.mark.parametrize(
+    "text", ["I got the job!", "How are you?", "Thank you.", "Can he?", "I did it.", "He said it is fine.", "No."]
+)
 def test_a_sentence_that_ends_and_fades_is_over(text: str) -> None:
     assert plainly_over(said(text), sound(0.3))
 
