@@ -39,8 +39,9 @@ _STEP_NS = 1_000_000
 """Stamps are moved by no more than this at a block."""
 
 _open: set[Any] = set()
-"""The streams that are open. While there are any, PortAudio can't look for new devices."""
+"""The streams that are open, or about to be. While there are any, PortAudio can't look for new devices."""
 _lock = threading.Lock()
+"""Held while PortAudio looks for devices; never while one is opened or closed, which may block for ever."""
 
 
 def microphones() -> list[DeviceInfo]:
@@ -95,19 +96,21 @@ class Microphone:
             sounddevice = _portaudio()
             device = self._find(sounddevice)
             capture = MicrophoneCapture(self._clock, self._chunker, self._rate_hz or round(device.rate_hz), deliver)
-            try:
-                capture.start(sounddevice, device)
-            except (sounddevice.PortAudioError, ValueError) as error:
-                reason = str(error.args[0] if error.args else error)
-                raise DeviceError(
-                    f"microphone {device.index} {device.name!r} can't be opened ({reason}); "
-                    "does another program hold it, or does it lack the rate that was asked for?"
-                ) from error
-            return capture
+            _open.add(capture)  # while the lock is held: nobody may start PortAudio anew under it
+        try:
+            capture.start(sounddevice, device)
+        except (sounddevice.PortAudioError, ValueError) as error:
+            reason = str(error.args[0] if error.args else error)
+            raise DeviceError(
+                f"microphone {device.index} {device.name!r} can't be opened ({reason}); "
+                "does another program hold it, or does it lack the rate that was asked for?"
+            ) from error
+        return capture
 
     def _find(self, sounddevice: Any) -> DeviceInfo:
-        device = choose(_microphones(sounddevice), self._wanted, "microphone")
-        if self._wanted != DEFAULT:
+        listed = _microphones(sounddevice)
+        device = choose(listed, self._wanted, "microphone")
+        if self._wanted != DEFAULT and [one.name for one in listed].count(device.name) == 1:
             self._wanted = device.name
         return device
 
@@ -135,30 +138,29 @@ class MicrophoneCapture:
 
     def start(self, sounddevice: Any, device: DeviceInfo) -> None:
         """Starts the device's stream; called once."""
-        self._stream = sounddevice.InputStream(
-            device=device.index,
-            channels=device.channels if device.channels <= MOST_CHANNELS else 1,
-            samplerate=self._rate_hz,
-            blocksize=round(self._rate_hz * BLOCK_S),
-            dtype="float32",
-            latency=SLACK_S,
-            callback=self._hear,
-            finished_callback=self._finished,
-        )
         try:
+            self._stream = sounddevice.InputStream(
+                device=device.index,
+                channels=device.channels if device.channels <= MOST_CHANNELS else 1,
+                samplerate=self._rate_hz,
+                blocksize=round(self._rate_hz * BLOCK_S),
+                dtype="float32",
+                latency=SLACK_S,
+                callback=self._hear,
+                finished_callback=self._finished,
+            )
             self._stream.start()
         except BaseException:
-            self._stream.close(ignore_errors=True)
+            self.close()
             raise
-        _open.add(self)
 
     def close(self) -> None:
         """Stops listening; may block where the driver does."""
         self._closed = True
-        with _lock:
-            _open.discard(self)
+        if self._stream is not None:
             self._stream.abort(ignore_errors=True)
             self._stream.close(ignore_errors=True)
+        _open.discard(self)
 
     def hear(self, sound: NDArray[np.float32], arrived_ns: int, captured_ns: int, lost: bool = False) -> None:
         """Takes a block of sound.
