@@ -55,7 +55,7 @@ async def test_a_dialogue_system_talks_to_the_running_agent(tmp_path: Path) -> N
     with mosquitto(tmp_path) as broker:
         settings = config.load(assignments=[f"mqtt.url={broker.url}", "agent.session=s1"]).settings
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(120),  # on a busy machine; seconds otherwise
             asyncio.TaskGroup() as tasks,
             mqtt.connect(Endpoint("127.0.0.1", broker.port)) as connection,
         ):
@@ -85,7 +85,7 @@ async def test_a_dialogue_system_talks_to_the_running_agent(tmp_path: Path) -> N
             assert (await system.ask("reset")).ok
             assert (await system.ask("rename", speaker="nobody")).reason == "no such speaker"
             assert (await system.ask("stop")).ok
-            await system.wait(TOPICS.news, event="ended")
             await system.wait(TOPICS.status, state="stopping")
+            await system.wait(TOPICS.news, event="ended")
             await system.wait(TOPICS.status, state="offline")
             await session
