@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from support.streams_fakes import a_segment
 
 from mer_agent.aligner import Aligner, FrameRing, with_words
-from mer_agent.streams.types import Transcript, VideoFrame, Word
+from mer_agent.streams.types import Face, Transcript, VideoFrame, Word
 
 S = 1_000_000_000
 
@@ -72,3 +72,14 @@ def test_memory_is_bounded_whatever_comes(sides: list[int]) -> None:
         ring.push(frame(number / 5, side=side))
         assert sum(f.image.nbytes for f in ring.between(0, 100 * S)) <= 20_000
     assert len(ring) + ring.forgotten == len(sides)
+
+
+def test_crops_of_faces_take_hardly_any_memory() -> None:
+    ring = FrameRing(rate_hz=10, megabytes=1)
+    face = Face(0, np.zeros((48, 48), np.uint8), (0, 0, 1, 1), 1.0)
+    for number in range(200):
+        seen = VideoFrame(np.empty((0, 0, 3), np.uint8), number * S // 10, number, faces=(face, face))
+        assert ring.wants(seen)
+        ring.push(seen)
+        assert not ring.wants(seen)
+    assert (len(ring), ring.forgotten) == (200, 0)
