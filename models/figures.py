@@ -5,7 +5,7 @@ which no one could choose without looking; its figures are those of the same run
 
 The papers' weighted average accuracy: Shou et al. 2023, eq. 21, is introduced as a mean of per-class accuracies whose
 weights are "inversely proportional to the number of samples". Its own table says otherwise: with the counts of the test
-split as weights, LR-GCN's row gives 68.50 (printed: 68.52), with inverse weights 66.06. Weighted by counts it is plain
+split as weights, CT-Net's row gives 68.01 (printed: 68.01), with inverse weights 66.06. Weighted by counts it is plain
 accuracy, and so `waa` equals `accuracy` here; `waa_inverse` is what the sentence says.
 """
 
