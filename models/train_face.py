@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mer_agent.encoders import shipped
+from mer_agent.encoders import shipped, weights
 from mer_agent.encoders.densenet import DenseNet, DenseShape, normalise
 from mer_agent.encoders.face import FEATURE
 from mer_agent.errors import DataError
 from mer_agent.models import ferplus, records
 from mer_agent.models.face_augment import Augmentation, augment
 from mer_agent.models.ferplus import EMOTIONS, Faces
+from mer_agent.models.judge_faces import live_crops, logits_of, robustness
 from mer_agent.models.metrics import confusion, fit_temperature, scores
 
 
@@ -128,8 +129,9 @@ def train_encoder(
 
     Raises:
         DataError: the faces are missing, or the state is of another recipe.
+        WeightsError: the face detector, with which the result is judged, is not pulled.
     """
-    recipe = recipe or FaceRecipe()
+    recipe, detector = recipe or FaceRecipe(), weights.path("yunet")
     say("Reading the faces ...")
     faces = ferplus.load(data_dir / "faces" / "ferplus.parquet")
 
@@ -138,6 +140,11 @@ def train_encoder(
 
     run = train(faces, recipe, folder=folder, resume=resume, progress=progress)
     figures = {split: run.record.pop(split) for split in ("valid", "test")}
+    say("Judging it on damaged faces and live crops ...")
+    beyond = {
+        "valid_damaged": robustness(run.network, faces["valid"]),
+        "valid_live_crops": live_crops(run.network, faces["valid"], detector),
+    }
     shipped.save(
         folder,
         "face",
@@ -150,7 +157,7 @@ def train_encoder(
         },
         data=DATA,
         terms=TERMS,
-        figures={"protocol": run.record["protocol"], **figures},
+        figures={"protocol": run.record["protocol"], **figures, **beyond},
         record=run.record,
     )
     return {f"{split} {key}": figures[split][key] for split in figures for key in ("accuracy", "macro_f1", "ece", "n")}
@@ -238,13 +245,6 @@ class _State:
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.best, self.best_score = saved["average"], saved["best"], saved["best_score"]
         self.steps, self.epochs = saved["steps"], saved["epochs"]
-
-
-@torch.inference_mode()
-def logits_of(network: DenseNet, images: Tensor, batch: int = 256) -> Tensor:
-    """Gives float32 logits [N, 8] of faces uint8 [N, 1, 48, 48], in full precision, as the live encoder computes."""
-    network.eval()
-    return torch.cat([network(normalise(part)) for part in torch.split(images, batch)])
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

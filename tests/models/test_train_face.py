@@ -14,7 +14,8 @@ from mer_agent.encoders.densenet import DenseNet, DenseShape
 from mer_agent.errors import DataError
 from mer_agent.models import ferplus, train_face
 from mer_agent.models.ferplus import EMOTIONS, Faces
-from mer_agent.models.train_face import FaceRecipe, logits_of, train, train_encoder
+from mer_agent.models.judge_faces import logits_of
+from mer_agent.models.train_face import FaceRecipe, train, train_encoder
 
 RECIPE = FaceRecipe(
     epochs=4,
@@ -104,9 +105,11 @@ def test_the_command_leaves_weights_and_card(
     parts: dict[str, Faces], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ferplus, "load", lambda path: parts if path.name == "ferplus.parquet" else None)
+    monkeypatch.setattr(train_face, "live_crops", lambda network, faces, detector: {"found": 100.0})
+    monkeypatch.setattr(train_face.weights, "path", lambda name: tmp_path / name)
     lines: list[str] = []
     figures = train_encoder(tmp_path / "data", tmp_path, resume=True, say=lines.append, recipe=RECIPE)
-    assert len(lines) == 1 + RECIPE.epochs
+    assert len(lines) == 2 + RECIPE.epochs
     state, card = shipped.load("face", tmp_path)
     network = DenseNet(len(EMOTIONS), DenseShape.of(card.recipe["network"])).eval()
     network.load_state_dict({key: value.to(network.state_dict()[key].dtype) for key, value in state.items()})
@@ -115,4 +118,5 @@ def test_the_command_leaves_weights_and_card(
     accuracy = 100 * (called == parts["test"].votes.argmax(1)).float().mean()
     assert figures["test accuracy"] == pytest.approx(accuracy)
     assert card.figures["test"]["accuracy"] == figures["test accuracy"]
+    assert card.figures["valid_damaged"]["unharmed"] == pytest.approx(figures["valid accuracy"], abs=3.2)
     assert card.terms == train_face.TERMS
