@@ -282,6 +282,15 @@ PLANS: dict[str, Plan] = {
         baseline="8 dialogues",
         seeds=3,
     ),
+    "plugged": Plan(
+        "AR-IIGCN's losses in another model: C-MFN on CMU-MOSI",
+        (
+            Row("C-MFN", "c-mfn", "mosi"),
+            Row("C-MFN + ICCL + IMCL", "c-mfn", "mosi", changes={"w1": _W, "w2": _W}),
+            Row("C-MFN + TGAN + ICCL + IMCL", "c-mfn", "mosi", changes={"w1": _W, "w2": _W, "w3": _W}),
+        ),
+        baseline="C-MFN",
+    ),
     "parameters": Plan(
         "As many parameters as the paper's model (IEMOCAP-6)",
         (

@@ -43,7 +43,8 @@ MODELS: dict[str, Build] = {
 """Model name -> how to build it of its feature specs, its number of classes and its sizes."""
 
 _GENERATIVE = ("ar-iigcn", "c-mfn")
-_ALWAYS_CAUSAL = ("gru", "c-mfn")
+ALWAYS_CAUSAL = ("gru", "c-mfn")
+"""Models that look back only, whatever is asked."""
 BOTH_WAYS = 10
 """How many later utterances a graph looks at when it may."""
 
@@ -54,7 +55,7 @@ def direction(model: str, *, bidirectional: bool) -> dict[str, Any]:
     Raises:
         InputError: the model only ever looks back.
     """
-    if model in _ALWAYS_CAUSAL:
+    if model in ALWAYS_CAUSAL:
         if bidirectional:
             raise InputError(f"--bidirectional: {model} looks back only")
         return {}
