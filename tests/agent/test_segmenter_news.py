@@ -83,3 +83,17 @@ def test_everything_that_is_closed_has_begun_and_no_sample_is_in_two_utterances(
         if one.stage == "closed":
             heard += one.segment.audio[::FRAME].tolist()
     assert heard == sorted(set(heard))
+
+
+def test_long_speech_is_cut_in_a_gap_and_not_in_a_consonant_and_loses_no_sample() -> None:
+    probabilities = [0.9] * 64
+    probabilities[45] = 0.3  # one frame: a stop consonant
+    probabilities[52:55] = [0.45, 0.4, 0.45]  # three: between two words
+    segmenter, closed = Segmenter(RULES), []
+    for number, probability in enumerate([*probabilities, *[0.9] * 30, *[0.0] * 20]):
+        closed += segmenter.push(probability, np.full(FRAME, number, np.float32), number * FRAME_NS)
+    first, second = closed
+    assert first.closed_by == "longest"
+    assert 52 <= first.end_ns // FRAME_NS <= 54
+    heard = [*first.audio[::FRAME].tolist(), *second.audio[::FRAME].tolist()]
+    assert heard == list(range(len(heard)))
