@@ -30,18 +30,28 @@ from mer_agent.models.metrics import confusion, fit_temperature, scores
 
 
 @dataclass(frozen=True, slots=True)
+class Cycle:
+    """From the epoch `begin` on, the learning rate rises for `warmup` epochs to `peak`, then falls to 0 (a cosine).
+
+    Source of the restarts: Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts".
+    """
+
+    begin: int
+    warmup: float
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
 class FaceRecipe:
     """Everything that decides a run but the seed."""
 
-    epochs: int = 15
+    epochs: int = 25
+    cycles: tuple[Cycle, ...] = (Cycle(0, 2.9, 0.12), Cycle(15, 0.5, 0.06))
     sides: tuple[tuple[int, int], ...] = ((0, 48), (3, 36), (11, 48))
     """From which epoch on training faces have how many pixels a side: the middle of the run costs half."""
     batch: int = 128
-    learning_rate: float = 0.12
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    warmup: float = 2.9 / 15
-    """Share of the run in which the rate rises."""
     average: float = 0.998
     """Decay of the moving average of the weights, per step."""
     shape: DenseShape = field(default_factory=DenseShape)
@@ -101,7 +111,7 @@ def train(
         batches = torch.split(torch.randperm(len(training), generator=generator), recipe.batch)
         total = 0.0
         for step, rows in enumerate(batches):
-            state.set_rate((epoch + step / len(batches)) / recipe.epochs)
+            state.set_rate(epoch + step / len(batches))
             seen = augment(training.images[rows], recipe.augmentation, generator, side)
             total += state.step(seen, training.votes[rows]) * len(rows) / len(training)
         if not math.isfinite(total):
@@ -179,19 +189,24 @@ class _State:
         for parameter in network.parameters():
             (decay if parameter.ndim > 1 else plain).append(parameter)
         groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+        self.optimiser = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=True)
         self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
         self.best = {key: value.clone() for key, value in self.average.items()}
         self.best_score = -1.0
         self.steps = 0
         self.epochs: list[dict[str, Any]] = []
 
-    def set_rate(self, done: float) -> None:
-        """Warms up, then falls to zero along a cosine; `done` is the share of the run."""
-        warmup = self.recipe.warmup
-        share = done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+    def set_rate(self, at: float) -> None:
+        """Sets the rate of a moment, in epochs from the start of the run."""
+        cycles = self.recipe.cycles
+        now = max(n for n, cycle in enumerate(cycles) if cycle.begin <= at)
+        end = cycles[now + 1].begin if now + 1 < len(cycles) else self.recipe.epochs
+        begin, warmup, peak = cycles[now].begin, cycles[now].warmup, cycles[now].peak
+        done = at - begin
+        fallen = (done - warmup) / (end - begin - warmup)
+        share = done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * fallen))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.learning_rate * max(share, 1e-3)
+            group["lr"] = peak * max(share, 1e-3)
 
     def step(self, grey: Tensor, votes: Tensor) -> float:
         """Takes one step and gives its loss."""

@@ -15,13 +15,13 @@ from mer_agent.errors import DataError
 from mer_agent.models import ferplus, train_face
 from mer_agent.models.ferplus import EMOTIONS, Faces
 from mer_agent.models.judge_faces import logits_of
-from mer_agent.models.train_face import FaceRecipe, train, train_encoder
+from mer_agent.models.train_face import Cycle, FaceRecipe, train, train_encoder
 
 RECIPE = FaceRecipe(
     epochs=4,
     batch=16,
     sides=((0, 24), (2, 16)),
-    learning_rate=0.05,
+    cycles=(Cycle(0, 0.5, 0.05),),
     average=0.5,
     shape=DenseShape(stem=4, layers=(1, 1), growth=(4, 4)),
 )
@@ -60,6 +60,16 @@ def test_the_epoch_with_the_best_validation_is_kept(parts: dict[str, Faces]) -> 
     run = train(parts, RECIPE)
     best = max(epoch["valid"]["accuracy"] for epoch in run.record["epochs"])
     assert run.record["valid"]["accuracy"] == pytest.approx(best, abs=3.2)  # half precision may move one face
+
+
+def test_the_rate_rises_and_falls_in_each_cycle() -> None:
+    recipe = replace(RECIPE, epochs=10, cycles=(Cycle(0, 2, 0.1), Cycle(6, 1, 0.04)))
+    state = train_face._State(DenseNet(len(EMOTIONS), RECIPE.shape), recipe)
+    rates = []
+    for at in (0.0, 1.0, 2.0, 4.0, 5.999, 6.0, 7.0, 8.5, 9.999):
+        state.set_rate(at)
+        rates.append(state.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-4, 0.05, 0.1, 0.05, 1e-4, 4e-5, 0.04, 0.02, 4e-5], abs=1e-6)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(parts: dict[str, Faces], tmp_path: Path) -> None:
