@@ -65,6 +65,6 @@ def merge(network: nn.Module, adapters: Mapping[str, Tensor], share: float = 1.0
             continue
         try:
             weight = network.get_parameter(f"{name}.weight")
-            weight += share * (adapters[f"{name}.up"].to(weight) @ down.to(weight))
+            weight.add_(adapters[f"{name}.up"].to(weight) @ down.to(weight), alpha=share)
         except (AttributeError, KeyError, RuntimeError) as error:
             raise WeightsError(f"the adapter doesn't fit the text model at {name}: pull mpnet again") from error

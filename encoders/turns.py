@@ -1,10 +1,10 @@
 """A conversation read by a sentence encoder, so that nobody sees a later turn.
 
-The lower half of the network is frozen and reads each turn alone, as it was trained to: `<s> words </s>`. Above it, the
-turns stand side by side in one row, each marked with its speaker's place in order of appearance in that row, and a
-token sees its own turn and those before it, never one after it. So the states of a turn don't depend on what follows.
-In training, one pass over a stretch of dialogue judges all of its turns, where reading each with its own past would
-cost six passes, and the lower half is computed once for all epochs. Live, the last turn of the row is judged.
+The lower layers of the network are frozen and read each turn alone, as they were trained to: `<s> words </s>`. Above
+them the turns stand side by side in one row, each marked with its speaker's place in order of appearance in that row.
+There a token sees its own turn and those before it, never one after it: the states of a turn don't depend on what
+follows. In training, one pass over a stretch of dialogue judges all of its turns, where reading each with its own past
+would cost six passes, and the lower layers are computed once for all epochs. Live, the last turn of the row is judged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LOWER = 6
+LOWER = 8
 """Layers that read each turn alone."""
 
 SPEAKERS = 8
@@ -72,7 +72,9 @@ def alone(network: Any, turns: Sequence[Sequence[int]], pad: int) -> list[Tensor
 
 
 def together(network: Any, rows: Sequence[Sequence[Tensor]], speakers: Tensor, places: Tensor) -> Tensor:
-    """Gives the mean state of each turn of each row after all layers, [rows, turns, width].
+    """Gives the mean state of each turn of each row after all layers, float32 [rows, turns, width].
+
+    It is scaled to mean 0 and deviation 1 over the width; zeros where a row has no such turn.
 
     Args:
         network: the adapted network.
@@ -91,7 +93,8 @@ def together(network: Any, rows: Sequence[Sequence[Tensor]], speakers: Tensor, p
     hidden = hidden + of @ functional.embedding(places.clamp_min(0), speakers).to(hidden.dtype)
     sees = (turns[:, None, :] <= turns[:, :, None]) & (turns[:, None, :] >= 0)  # [rows, query, key]
     hidden = _through(network, network.encoder.layer[LOWER:], hidden, sees)
-    return (of.transpose(1, 2) @ hidden) / of.sum(1).clamp_min(1).unsqueeze(-1)
+    mean = (of.transpose(1, 2) @ hidden).float() / of.sum(1).float().clamp_min(1).unsqueeze(-1)
+    return functional.layer_norm(mean, mean.shape[-1:])
 
 
 def _through(network: Any, layers: Any, hidden: Tensor, sees: Tensor) -> Tensor:

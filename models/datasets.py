@@ -26,6 +26,8 @@ from torch import Tensor
 
 from mer_agent.errors import DataError
 from mer_agent.models.batch import Batch
+from mer_agent.models.text_features import FEATURE as IN_CONTEXT
+from mer_agent.models.text_features import Conversation, in_context
 
 IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 SPLITS = ("train", "valid", "test")
@@ -76,7 +78,14 @@ def load_iemocap(
     values: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     for feature in features:
-        if feature.startswith("text/"):
+        if feature == IN_CONTEXT:
+            values[feature], present[feature] = in_context(
+                [
+                    Conversation.of(d["dialogue"], d["split"], ((u["speaker"], u["text"]) for u in d["utterances"]))
+                    for d in dialogues
+                ]
+            )
+        elif feature.startswith("text/"):
             values[feature], present[feature] = text_features(feature, texts, encode_texts)
         elif feature == "audio/ge2e@1":
             values[feature], present[feature] = _embeddings(folder / "ge2e.npz", ids)
@@ -110,6 +119,11 @@ def load_iemocap(
 
 
 def read_dialogues(path: Path) -> list[dict[str, Any]]:
+    """Gives the dialogues of `dialogues.jsonl`, checked, the utterances of each in the order in which they end.
+
+    Raises:
+        DataError: the file is missing or malformed.
+    """
     dialogues = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -252,6 +266,8 @@ def _encoder(feature: str) -> EncodeTexts:
 
     if feature == WordEncoder.feature:
         return WordEncoder().encode_texts
+    if feature == IN_CONTEXT:
+        raise DataError(f"{feature} reads whole dialogues: only iemocap and meld have it")
     encoder = TextEncoder(feature.removeprefix("text/").partition("@")[0])
     if encoder.feature != feature:
         raise DataError(f"the text encoder here gives {encoder.feature}, not {feature}")

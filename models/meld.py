@@ -22,6 +22,8 @@ from torch import Tensor
 from mer_agent.errors import DataError
 from mer_agent.models.datasets import PROSODY_COLUMNS, Corpus, EncodeTexts, text_features
 from mer_agent.models.dialogues import Dialogue, Line, Table, gathered, ordered
+from mer_agent.models.text_features import FEATURE as IN_CONTEXT
+from mer_agent.models.text_features import Conversation, in_context
 
 MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 """In the order of the indices in the published feature files."""
@@ -54,7 +56,11 @@ def load_meld(
     values: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     for feature in features:
-        if feature.startswith("text/"):
+        if feature == IN_CONTEXT:
+            values[feature], present[feature] = in_context(
+                [Conversation.of(d.name, d.split, ((line.speaker, line.text) for line in d.lines)) for d in dialogues]
+            )
+        elif feature.startswith("text/"):
             values[feature], present[feature] = text_features(feature, [line.text for line in lines], encode_texts)
         elif feature == "audio/prosody@1":
             if not descriptors:

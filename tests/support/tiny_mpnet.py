@@ -6,9 +6,13 @@ from pathlib import Path
 
 import torch
 
-WORDS = "i am so glad sad angry that you came no yes well what a day is this the table oak . , ! ?".split()
-TOKENS = ["<s>", "<pad>", "</s>", "<unk>", *WORDS, "[UNK]", "<mask>"]
+from mer_agent.encoders.turns import LOWER
+
+SOME = "i am so glad that you came no yes well what a day is this the table oak . , ! ? 0 1 2 3 4"
+LABELS = "happy sad neutral angry excited frustrated surprise fear sadness joy disgust anger"
+TOKENS = ["<s>", "<pad>", "</s>", "<unk>", *SOME.split(), *LABELS.split(), "[UNK]", "<mask>"]
 WIDTH = 24
+LAYERS = LOWER + 2
 
 
 def make(folder: Path) -> Path:
@@ -22,14 +26,14 @@ def make(folder: Path) -> Path:
     config = MPNetConfig(
         vocab_size=len(TOKENS),
         hidden_size=WIDTH,
-        num_hidden_layers=8,
+        num_hidden_layers=LAYERS,
         num_attention_heads=2,
         intermediate_size=2 * WIDTH,
         max_position_embeddings=200,
     )
     MPNetModel(config).save_pretrained(folder)
     vocabulary = {token: at for at, token in enumerate(TOKENS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=TOKENS[-2]))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
