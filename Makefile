@@ -13,7 +13,7 @@ demo: install ## replay a recorded conversation and print the emotions that arri
 	@$(BIN)/mer-agent demo
 
 test: install weights ## run all tests
-	@$(BIN)/mer-agent weights pull minilm >/dev/null # which only tests need
+	@$(BIN)/mer-agent weights pull minilm yunet sample-face >/dev/null # which only tests need
 	@$(BIN)/python -m pytest
 
 check: lint test ## what CI runs
@@ -32,7 +32,7 @@ weights: install ## pull and verify the pretrained weights that are missing
 	@$(BIN)/mer-agent weights pull
 
 # An editable install links each file, so it is repeated when the list of files changes, and only then.
-FILES := $(sort $(wildcard agent/* config/* encoders/* models/* models/checkpoints/* streams/*))
+FILES := $(sort $(wildcard agent/* config/* encoders/* encoders/trained/* models/* models/checkpoints/* streams/*))
 STAMP := $(VENV)/installed-$(shell (cat pyproject.toml constraints.txt; echo $(FILES)) | cksum | cut -d' ' -f1)
 
 install: $(STAMP)

@@ -61,7 +61,7 @@ def load(path: Path) -> dict[str, Faces]:
     except (OSError, pyarrow.ArrowException, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            f"{path} is not the table of FER+ faces ({reason}); docs/encoders.md says how to get it"
+            f"{path} is not the table of FER+ faces ({reason}); docs/cards/face.md says how to make it"
         ) from error
     parts = {}
     for name in SPLITS:
