@@ -13,7 +13,7 @@ from mer_agent.terminal import agent_extra, out, say
 
 if TYPE_CHECKING:
     from mer_agent.models.bench_accuracy import Task
-    from mer_agent.models.plans import Plan
+    from mer_agent.models.plan import Plan
 
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed (the JSON has a headline `ratio`, lower is better) and accuracy."

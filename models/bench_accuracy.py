@@ -22,7 +22,7 @@ from mer_agent.errors import DataError
 from mer_agent.models import records
 from mer_agent.models.corpora import load
 from mer_agent.models.datasets import Corpus
-from mer_agent.models.plans import Plan
+from mer_agent.models.plan import Plan
 from mer_agent.models.recipe import Recipe
 from mer_agent.models.train import train
 

@@ -11,7 +11,8 @@ from typing import Any
 from mer_agent.errors import InputError
 from mer_agent.models.bench_accuracy import is_of
 from mer_agent.models.figures import PROTOCOLS, by_kind, compare, measures, summary
-from mer_agent.models.plans import PLANS, Plan, Row
+from mer_agent.models.plan import Plan, Row
+from mer_agent.models.plans import PLANS
 from mer_agent.models.recipe import MODALITY_OF
 
 BEGIN = "<!-- written by `mer-agent bench report` from docs/results/records; don't edit by hand -->"

@@ -10,7 +10,7 @@ from support import tiny_iemocap
 from mer_agent.errors import DataError
 from mer_agent.models import bench_accuracy, datasets, records
 from mer_agent.models.bench_accuracy import Task, bench, is_of, read_all, tasks
-from mer_agent.models.plans import Plan, Row
+from mer_agent.models.plan import Plan, Row
 from mer_agent.models.recipe import Recipe
 
 TINY = {

@@ -6,7 +6,7 @@ import torch
 from support import made_records
 
 from mer_agent.models import pictures, report
-from mer_agent.models.plans import Plan, Row
+from mer_agent.models.plan import Plan, Row
 
 PLANS = {
     "peers": Plan("Bars", (Row("ours"), Row("floor", "gru")), baseline="floor"),

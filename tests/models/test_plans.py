@@ -13,6 +13,7 @@ from mer_agent.models.checkpoint import parameter_count
 from mer_agent.models.learner import Contrast
 from mer_agent.models.recipe import MODALITY_OF
 from mer_agent.models.registry import ALWAYS_CAUSAL, MODELS
+from mer_agent.models.runs import FEATURES
 
 EVERY_ROW = [pytest.param(row, id=f"{name}/{row.name}") for name, plan in plans.PLANS.items() for row in plan.rows]
 
@@ -42,7 +43,7 @@ def test_all_models_of_a_table_read_the_same():
         if row.model == "text-cnn":
             assert set(row.recipe.features) == {"text/words@1", "audio/ge2e@1", "audio/prosody@1"}
         else:
-            assert row.recipe.features == plans.FEATURES["iemocap"]
+            assert row.recipe.features == FEATURES["iemocap"]
         assert row.recipe.ignored == ("intensity_db_mean",)
 
 

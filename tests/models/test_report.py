@@ -10,7 +10,7 @@ from support import made_records
 from mer_agent.errors import InputError
 from mer_agent.models import pictures, report
 from mer_agent.models.bench_accuracy import read_all
-from mer_agent.models.plans import Plan, Row
+from mer_agent.models.plan import Plan, Row
 
 DOCS = Path(__file__).parents[2] / "docs"
 
