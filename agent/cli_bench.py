@@ -71,7 +71,7 @@ def speakers(
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with speech/ravdess and speech/emodb.")
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Encode only every so manieth clip.")] = 3,
+    every: Annotated[int, typer.Option(min=1, max=6, help="Encode only every so manieth clip of a speaker.")] = 3,
     json_file: JsonFile = None,
 ) -> None:
     """Telling voices apart as they come, beside an offline clustering; the ratio is that of their errors."""
@@ -252,3 +252,22 @@ def _list(plans: list[Plan]) -> None:
         out.print(f"{names.get(id(plan), 'chosen')}: {plan.title}, {plan.seeds} seeds", markup=False)
         for row in plan.rows:
             out.print(f"  {row.name}", markup=False)
+
+
+@bench.command()
+def encoders(context: typer.Context, json_file: JsonFile = None) -> None:
+    """Utterances a second of each encoder, single and in a batch; the ratio is all of them to the utterance's length."""
+    with agent_extra():
+        from mer_agent.encoders import base
+        from mer_agent.models.bench_encoders import bench as measure
+    find_weights(context)
+    base.limit_threads(context.obj.settings.encoders.threads)
+    figures = measure(say)
+    for feature, devices in figures["encoders"].items():
+        for device, speed in devices.items():
+            out.print(
+                f"{feature:<24} {device:<5} {speed['single_ms']:8.1f} ms  {speed['single_per_s']:8.1f}/s single"
+                f"  {speed['batch_per_s']:8.1f}/s in a batch of {figures['batch']}"
+            )
+    out.print(f"{figures['machine']}, {figures['threads']} torch threads; ratio {figures['ratio']:.3f}", markup=False)
+    write_json(figures, json_file)
