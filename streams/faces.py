@@ -72,7 +72,7 @@ class FaceWatcher:
         detect_every_s: how long faces are only followed, unless one gets lost.
 
     Attributes:
-        unreadable: pictures that were no pictures.
+        unreadable: pictures that were no pictures, or that OpenCV failed on.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -100,11 +100,15 @@ class FaceWatcher:
         The picture may also be grey, [height, width]. One that is neither, or too small to hold a face, has none.
         """
         image = _as_rgb(frame.image)
-        if image is None:
-            self.unreadable += 1
-            faces: tuple[Face, ...] = ()
-        else:
-            faces = self._look(image, frame.captured_ns, self._views.setdefault(frame.source, _View()))
+        faces: tuple[Face, ...] = ()
+        try:
+            if image is not None:
+                faces = self._look(image, frame.captured_ns, self._views.setdefault(frame.source, _View()))
+        except self._cv.error as error:  # a picture costs at most its own faces, whatever is wrong with it
+            log.warning("No faces can be looked for in a picture of %s (%s)", frame.source, error.err)
+            self._views.pop(frame.source, None)
+            image = None
+        self.unreadable += image is None
         return replace(frame, image=np.empty((0, 0, 3), np.uint8), faces=faces)
 
     def _look(self, image: NDArray[np.uint8], at_ns: int, view: _View) -> tuple[Face, ...]:

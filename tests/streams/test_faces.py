@@ -13,6 +13,7 @@ from support import needs
 from support.face_pictures import sample, sample_frames, scaled, video
 
 from mer_agent.errors import MissingExtraError, WeightsError
+from mer_agent.streams.face_tracks import Sighting
 from mer_agent.streams.faces import CROP_SIDE, LANDMARKS, FaceWatcher, frontality, similarity
 from mer_agent.streams.media import video_frames
 from mer_agent.streams.types import Face, VideoFrame
@@ -171,6 +172,20 @@ class TestRealFaces:
         assert watcher.see(bad).faces == ()
         assert watcher.unreadable == 1
         assert [face.track for face in watcher.see(last).faces or ()] == [0]
+
+    def test_what_opencv_fails_on_has_no_faces_and_stops_nothing(
+        self, watcher: FaceWatcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(small: np.ndarray) -> list[Sighting]:
+            raise watcher._cv.error("out of memory")
+
+        first, second = video(sample(), sample())
+        with monkeypatch.context() as broken:
+            broken.setattr(watcher, "_detect", fail)
+            assert watcher.see(first).faces == ()
+        assert watcher.unreadable == 1
+        assert "video-0" in caplog.text
+        assert len(watcher.see(second).faces or ()) == 1
 
     def test_the_picture_may_change_its_size_midway(self, watcher: FaceWatcher) -> None:
         frames = video(sample(), scaled(sample(), 352, 288), np.rot90(sample()).copy(), sample())
