@@ -256,7 +256,7 @@ def _list(plans: list[Plan]) -> None:
 
 @bench.command()
 def encoders(context: typer.Context, json_file: JsonFile = None) -> None:
-    """Utterances a second of each encoder, single and in a batch; the ratio is all of them to the utterance's length."""
+    """Utterances a second of each encoder, single and in a batch; the ratio is all of them to an utterance's length."""
     with agent_extra():
         from mer_agent.encoders import base
         from mer_agent.models.bench_encoders import bench as measure
