@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from mer_agent.encoders import shipped
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder
+from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, fastest
 from mer_agent.encoders.turns import PAST_TURNS
 from mer_agent.streams.types import Transcript, Turn, Utterance
 
@@ -55,6 +55,8 @@ def fold_of(dialogue: str, split: str) -> int:
 def in_context(conversations: Sequence[Conversation], device: str = "auto") -> tuple[Tensor, Tensor]:
     """Gives `text/mpnet-emotion@1` of every turn, float32 [N, 768], and where it is present, bool [N].
 
+    It is computed in whatever precision is fastest here.
+
     Raises:
         WeightsError: the encoder's weights are not here.
     """
@@ -68,7 +70,7 @@ def in_context(conversations: Sequence[Conversation], device: str = "auto") -> t
     parts = [fold_of(c.name, c.split) for c in conversations]
     rows: list[list[Tensor | None]] = [[] for _ in conversations]
     for part in sorted(set(parts)):  # one encoder at a time: each is half a gigabyte
-        encoder = TextEmotionEncoder(device, without=None if part < 0 else part)
+        encoder = TextEmotionEncoder(device, precision=fastest(), without=None if part < 0 else part)
         for at, conversation in enumerate(conversations):
             if parts[at] == part:
                 rows[at] = encode(encoder, conversation.turns)

@@ -16,7 +16,7 @@ class Echo:
     dimension = 4
     made: list[int | None] = []  # noqa: RUF012  # of all that were made in a test
 
-    def __init__(self, device="auto", *, without=None):
+    def __init__(self, device="auto", *, precision="float32", without=None):
         self._without = -1 if without is None else without
         self.made.append(without)
 
