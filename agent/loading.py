@@ -26,7 +26,7 @@ from mer_agent.streams import engines
 from mer_agent.streams.engines import Engine
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import MODALITIES, NS_PER_S, SAMPLE_RATE_HZ, Transcript, Utterance
+from mer_agent.streams.types import MODALITIES, NS_PER_S, SAMPLE_RATE_HZ, Face, Transcript, Utterance, VideoFrame
 from mer_agent.streams.vad import SileroVad
 from mer_agent.terminal import agent_extra
 
@@ -135,8 +135,10 @@ def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], 
 
 
 def _warm_up(models: Models) -> None:
-    """Sends one second of noise with words through everything; the conversation that it was said in is dropped."""
+    """Sends a second of noise with words and a face through everything; the conversation it was said in is dropped."""
     noise = np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)
-    dummy = Utterance("warm-up", None, 0, NS_PER_S, noise, transcript=Transcript("Is this thing on?"))
+    face = Face(0, np.zeros((48, 48), np.uint8), (0.0, 0.0, 1.0, 1.0), 1.0)
+    frames = (VideoFrame(np.empty((0, 0, 3), np.uint8), 0, 0, faces=(face,)),)
+    dummy = Utterance("warm-up", None, 0, NS_PER_S, noise, frames=frames, transcript=Transcript("Is this thing on?"))
     conversation = models.conversation(SpeakerTracker())
     conversation.judge(dummy, conversation.hear(dummy))
