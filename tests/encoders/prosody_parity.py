@@ -1,9 +1,9 @@
 """How near our prosody is to Praat's, over real speech: `python tests/encoders/prosody_parity.py DATA [EVERY]`.
 
-Reads DATA/speech/ravdess, DATA/speech/emodb and DATA/media/meld_*.mp4 (there: against DATA/meld/test_prosody.csv is
-`docs/data/raw.md`), every EVERYth clip, and prints for each descriptor the correlation, the mean absolute difference
-and on how many clips both are defined. Articulation rate: the script of de Jong and Wempe 2009, in Praat. The deviation of
-loudness is over Praat's frames without those of digital silence (-300 dB), which ours leaves out on purpose.
+Reads every EVERYth clip of DATA/speech/ravdess and DATA/speech/emodb, and all of DATA/media/meld_*.mp4. Prints for each
+descriptor the correlation, the mean absolute difference and on how many clips both are defined. Articulation rate is
+that of the script of de Jong and Wempe 2009, in Praat. The deviation of loudness is over Praat's frames without those
+of digital silence (-300 dB), which ours leaves out on purpose.
 """
 
 from __future__ import annotations
