@@ -270,6 +270,7 @@ class TextRun:
         """Gives what was trained, as it is shipped: half precision, `down` and `up` of each adapter, judges."""
         own = {name.removeprefix("network."): value for name, value in lora.state(self.learner).items()}
         own["speakers"] = self.learner.speakers.detach()
-        for name, judge in (*self.learner.judges.items(), ("affect", self.learner.affect)):
-            own |= {f"judges.{name}.weight": judge.weight.detach(), f"judges.{name}.bias": judge.bias.detach()}
+        for name, value in self.learner.named_parameters():
+            if name.startswith(("judges.", "affect.")):
+                own[name] = value.detach()
         return {name: value.half() for name, value in own.items()}
