@@ -54,10 +54,7 @@ def test_an_unknown_feature_is_refused_with_those_that_there_are() -> None:
         base.create("text/nothing@1")
 
 
-class TestOtherPackages:
-    """A real distribution, installed into a folder of the test's own."""
-
-    MODULE = """
+_MODULE = """
 import torch
 
 class Loudness:
@@ -70,8 +67,11 @@ class Loudness:
 
     def encode(self, utterances, past_turns=()):
         sounds = [one.speech for one in utterances]
-        return [None if s is None else torch.tensor([float((s * 1.0).std()) if len(s) else 0.0]).nan_to_num(0, 0, 0)
-                for s in sounds]
+        return [None if s is None else self.level(torch.from_numpy(s.copy())) for s in sounds]
+
+    def level(self, sound):
+        clean = sound.nan_to_num(0, 0, 0).clamp(-1, 1)
+        return clean.square().mean().sqrt().reshape(1) if len(clean) else torch.zeros(1)
 
 def misnamed(device):
     return Loudness(device)
@@ -79,7 +79,7 @@ def misnamed(device):
 def broken(device):
     raise RuntimeError("no such chip")
 """
-    PROJECT = """
+_PROJECT = """
 [build-system]
 requires = ["setuptools"]
 build-backend = "setuptools.build_meta"
@@ -96,15 +96,20 @@ py-modules = ["loud_encoders"]
 "audio/ge2e@1" = "loud_encoders:Loudness"
 """
 
-    @pytest.fixture(scope="class")
-    def installed(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-        (source / "loud_encoders.py").write_text(self.MODULE)
-        (source / "pyproject.toml").write_text(self.PROJECT)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-        done = subprocess.run([*pip, "--target", str(site), str(source)], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return site
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    (source / "loud_encoders.py").write_text(_MODULE)
+    (source / "pyproject.toml").write_text(_PROJECT)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    done = subprocess.run([*pip, "--target", str(site), str(source)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+class TestOtherPackages:
+    """A real distribution, installed into a folder of the test's own."""
 
     @pytest.fixture(autouse=True)
     def on_path(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
