@@ -4,6 +4,7 @@
 
     text        what was said    text/mpnet@1, text/mpnet-layers@1, text/minilm@1
     voice       the voice        audio/ge2e@1
+    voice_emotion  the emotion in it  audio/emotion@1
     prosody     how it was said  audio/prosody@1, by pitch, loudness, harmonicity, syllables (framing, lags)
 
 `weights` finds pretrained weights: listed in catalogue.toml, pulled by `carriers` or `hub`, kept by `storing`.
