@@ -137,7 +137,8 @@ def video_frames(
             at_ns = stamp_ns(frame) - origin_ns
             if last_ns is not None and at_ns <= last_ns:
                 continue
-            slot = None if rate_hz is None else int(at_ns * rate_hz // NS_PER_S)
+            # In session time, as a camera counts: a recording of its pictures then keeps them all.
+            slot = None if rate_hz is None else int((start_ns + at_ns) * rate_hz // NS_PER_S)
             if slot is not None and slot == last_slot:
                 continue
             last_slot, last_ns = slot, at_ns

@@ -13,10 +13,10 @@ import asyncio
 import heapq
 import logging
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -25,9 +25,9 @@ from mer_agent.errors import MediaError
 from mer_agent.streams.clock import SessionClock, VirtualClock
 from mer_agent.streams.mailbox import MailboxClosedError, Sink
 from mer_agent.streams.media import Damage, FileInfo, check_exists, probe, video_frames
-from mer_agent.streams.session import read_manifest
-from mer_agent.streams.sound import audio_chunks
-from mer_agent.streams.types import AudioChunk, VideoFrame
+from mer_agent.streams.session import Anchor, read_clock, read_manifest
+from mer_agent.streams.sound import anchored_chunks, audio_chunks
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, VideoFrame
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Track:
     file: FileInfo
     start_ns: int = 0
     """Session time of the file's own time 0."""
+    anchors: tuple[Anchor, ...] = ()
+    """Where sound lies in time, if that is known more closely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Recording:
     started_at: datetime
     """Wall-clock time of the recording; 1970 where nobody knows it, so that two replays are alike."""
     language: str | None = None
+    speakers: Mapping[str, str | None] = field(default_factory=dict)
+    """Source of sound -> name of the one speaker that it is of; empty where voices have to be told apart."""
 
 
 def open_media(path: Path | str) -> Recording:
@@ -69,16 +73,20 @@ def open_media(path: Path | str) -> Recording:
     check_exists(path)
     if path.is_dir():
         manifest = read_manifest(path)
-        audio = tuple(Track(a.source, _with_sound(path / a.file), a.start_ns) for a in manifest.audio)
+        audio = tuple(
+            Track(a.source, _with_sound(path / a.file), a.start_ns, tuple(read_clock(path, a.source)))
+            for a in manifest.audio
+        )
         video = tuple(Track(v.source, _with_pictures(path / v.file), v.start_ns) for v in manifest.video)
-        started_at, language = manifest.started_at, manifest.language
+        started_at, language, speakers = manifest.started_at, manifest.language, manifest.speakers
     else:
         file = _with_sound(path)
         audio = (Track("audio-0", file),)
         video = (Track("video-0", file),) if file.video else ()
         started_at, language = datetime.fromtimestamp(0, UTC), None
-    ends = [track.start_ns + track.file.duration_ns for track in audio if track.file.duration_ns is not None]
-    return Recording(path, audio, video, max(ends, default=None), started_at, language)
+        speakers = {}
+    ends = [end_ns for track in audio if (end_ns := _end_ns(track)) is not None]
+    return Recording(path, audio, video, max(ends, default=None), started_at, language, speakers)
 
 
 class ReplaySource:
@@ -163,7 +171,11 @@ class ReplaySource:
         for track in self.recording.audio:
             damage = self._damage[track.source] = Damage()
             path = track.file.path
-            streams.append(audio_chunks(path, start_ns=track.start_ns, source=track.source, damage=damage))
+            streams.append(
+                anchored_chunks(path, track.anchors, source=track.source, damage=damage)
+                if track.anchors
+                else audio_chunks(path, start_ns=track.start_ns, source=track.source, damage=damage)
+            )
         for track in self.recording.video if with_video else ():
             damage = self._damage[track.source] = Damage()
             path, rate_hz = track.file.path, self._video_rate_hz
@@ -185,6 +197,15 @@ def _batch(items: Iterator[AudioChunk | VideoFrame]) -> list[AudioChunk | VideoF
 def _due_ns(item: AudioChunk | VideoFrame) -> int:
     """When all of it has been captured."""
     return item.end_ns if isinstance(item, AudioChunk) else item.captured_ns
+
+
+def _end_ns(track: Track) -> int | None:
+    """When a track of sound ends, as far as its header says."""
+    if track.file.duration_ns is None:
+        return None
+    sounding = [anchor for anchor in track.anchors if not anchor.gone]
+    last = sounding[-1] if sounding else Anchor(sample=0, at_ns=track.start_ns)
+    return last.at_ns + max(0, track.file.duration_ns - last.sample * NS_PER_S // SAMPLE_RATE_HZ)
 
 
 def _with_sound(path: Path) -> FileInfo:

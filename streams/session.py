@@ -1,18 +1,21 @@
 """A recorded session: a folder with sound, pictures, words and predictions on one time base.
 
-    manifest.json      what is in the folder and when each recording began
-    audio-N.flac       one file for each microphone, 16 kHz mono
-    video-N.mkv        one file for each camera
-    words.jsonl        who said what and when: `Spoken`, one JSON object a line, in order of time
-    predictions.jsonl  what the agent made of it, in the wire schema
+    manifest.json        what is in the folder and when each recording began
+    audio-N.flac         one file for each microphone, 16 kHz mono
+    audio-N.clock.jsonl  where its samples lie in time: `Anchor`, one JSON object a line; absent where they lie gapless
+    video-N.mkv          one file for each camera
+    words.jsonl          who said what and when: `Spoken`, one JSON object a line, in order of time
+    predictions.jsonl    what the agent made of it, in the wire schema
 
-All times are session time in nanoseconds.
+All times are session time in nanoseconds. `recorder` writes such a folder, `replay` plays it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import logging
+import os
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -21,6 +24,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from mer_agent.errors import MediaError
 from mer_agent.streams.media import check_exists
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 WORDS = "words.jsonl"
@@ -57,7 +62,34 @@ class Manifest(_Record):
     language: str | None = None
     audio: tuple[Recorded, ...] = ()
     video: tuple[Recorded, ...] = ()
+    speakers: Mapping[str, str | None] = Field(default_factory=dict)
+    """Microphone -> name of the one speaker that it is of; empty where voices have to be told apart."""
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    """What recorded it: program, model, weights."""
+    ended_ns: Nanoseconds | None = None
+    """When the recording was closed; None: it never was, its end may be missing."""
     note: str = ""
+
+
+class Anchor(_Record):
+    """A line of `audio-N.clock.jsonl`: from this sample on, time counts anew; samples before the first begin at 0."""
+
+    sample: int = Field(ge=0)
+    """How many samples of the file come before."""
+    at_ns: Nanoseconds
+    broken: bool = False
+    """Sound is missing before it."""
+    gone: bool = False
+    """The microphone went away at this moment."""
+
+
+class SpokenWord(_Record):
+    """One word with its time."""
+
+    text: str
+    start_ns: Nanoseconds
+    end_ns: Nanoseconds
+    probability: float = Field(default=1.0, ge=0, le=1)
 
 
 class Spoken(_Record):
@@ -68,6 +100,11 @@ class Spoken(_Record):
     start_ns: Nanoseconds
     end_ns: Nanoseconds
     label: str | None = None
+    words: tuple[SpokenWord, ...] = ()
+
+    def to_json(self) -> str:
+        """The line; what nobody knows is absent."""
+        return json.dumps(self.model_dump(exclude_none=True, exclude_defaults=True), ensure_ascii=False)
 
 
 R = TypeVar("R", bound=_Record)
@@ -98,20 +135,46 @@ def read_words(folder: Path) -> list[Spoken]:
     Raises:
         MediaError: a line is malformed.
     """
-    path = folder / WORDS
-    if not path.is_file():
-        return []
-    lines = enumerate(_text(path).splitlines(), 1)
-    return [_parse(Spoken, path, line, f", line {number}") for number, line in lines if line.strip()]
+    return _lines(Spoken, folder / WORDS)
+
+
+def read_clock(folder: Path, source: str) -> list[Anchor]:
+    """Gives where the samples of a microphone lie in time; nothing when they lie without a gap from its start on.
+
+    Raises:
+        MediaError: a line is malformed.
+    """
+    return _lines(Anchor, folder / clock_file(source))
+
+
+def clock_file(source: str) -> str:
+    """Name of the file with a microphone's anchors."""
+    return f"{source}.clock.jsonl"
 
 
 def write_session(folder: Path, manifest: Manifest, words: Iterable[Spoken] = ()) -> None:
     """Writes the manifest and the words of a session; the recordings themselves are the writer's business."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    lines = [json.dumps(spoken.model_dump(exclude_none=True), ensure_ascii=False) + "\n" for spoken in words]
-    if lines:
-        (folder / WORDS).write_text("".join(lines), encoding="utf-8")
+    _replace(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    if lines := [spoken.to_json() + "\n" for spoken in words]:
+        _replace(folder / WORDS, "".join(lines))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file so that whoever reads it, even after a crash, finds the old one or the new one."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)
+
+
+def _lines(kind: type[R], path: Path) -> list[R]:
+    """All lines of a file. What a crash left of the last one is left out; it has no end."""
+    if not path.is_file():
+        return []
+    whole = _text(path).split("\n")
+    if whole.pop():
+        log.warning("%s: its last line was never finished", path)
+    return [_parse(kind, path, line, f", line {number}") for number, line in enumerate(whole, 1) if line.strip()]
 
 
 def _text(path: Path) -> str:

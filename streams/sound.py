@@ -7,7 +7,8 @@ what follows.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 from mer_agent.errors import MediaError
 from mer_agent.streams.media import Damage, audio_stream, decoded, opened, stamp_ns, zero_ns
 from mer_agent.streams.resampler import Resampler
+from mer_agent.streams.session import Anchor
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk
 
 if TYPE_CHECKING:
@@ -81,6 +83,50 @@ def audio_chunks(
             damage.missing_ns = short_ns if short_ns > NS_PER_S else 0
 
 
+def anchored_chunks(
+    path: Path, anchors: Sequence[Anchor], *, source: str = "audio-0", damage: Damage | None = None
+) -> Generator[AudioChunk, None, None]:
+    """Gives the sound of a recorded microphone as it was captured: its gaps, its pace, and when it went away.
+
+    Args:
+        path: 16 kHz mono; its own time 0 is its first sample.
+        anchors: where its samples lie in session time, in order.
+        source: name for the chunks.
+        damage: is filled in while the sound is read.
+
+    Raises:
+        MediaError: the file can't be opened or holds no sound.
+    """
+    chunker, end, left = Chunker(source), 0, deque(anchors)
+    for chunk in audio_chunks(path, source=source, damage=damage):
+        samples, at = chunk.samples, round(chunk.start_ns * SAMPLE_RATE_HZ / NS_PER_S)
+        if chunk.discontinuity and chunker.anchored:  # damaged since: what is left keeps its place
+            yield from chunker.push(samples[:0], last=True)
+            chunker.restart(chunker.now_ns + max(0, at - end) * NS_PER_S // SAMPLE_RATE_HZ)
+        end = at + len(samples)
+        while left and left[0].sample < end:
+            anchor = left.popleft()
+            before, samples = np.split(samples, [max(0, anchor.sample - at)])
+            at += len(before)
+            yield from chunker.push(before, last=anchor.broken or anchor.gone)
+            yield from _anchor(chunker, anchor, at)
+        yield from chunker.push(samples)
+    yield from chunker.push(np.zeros(0, np.float32), last=True)
+    if left and left[0].gone:
+        yield from _anchor(chunker, left[0], end)
+
+
+def _anchor(chunker: Chunker, anchor: Anchor, at: int) -> Iterator[AudioChunk]:
+    """Moves the chunker, whose next sample is `at`, to an anchor; a microphone that goes away is an empty chunk."""
+    at_ns = anchor.at_ns + (at - anchor.sample) * NS_PER_S // SAMPLE_RATE_HZ
+    if anchor.gone:
+        yield AudioChunk(np.zeros(0, np.float32), at_ns, -1, discontinuity=True, source=chunker.source)
+    elif anchor.broken or not chunker.anchored:
+        chunker.restart(at_ns)
+    else:
+        chunker.move(at_ns)
+
+
 class _Mono:
     """Turns decoded frames of any format into 16 kHz mono float32, keeping the resampler's phase between frames."""
 
@@ -125,7 +171,7 @@ class Chunker:
     """Cuts samples into chunks, each stamped with the anchor plus the samples since."""
 
     def __init__(self, source: str) -> None:
-        self._source = source
+        self.source = source
         self._left = np.zeros(0, np.float32)
         self._sequence = 0
         self._done = 0  # samples given away since the anchor
@@ -144,6 +190,10 @@ class Chunker:
         self.broken = self.anchored
         self.anchored, self.anchor_ns, self._done = True, at_ns, 0
 
+    def move(self, at_ns: int) -> None:
+        """Says that the next sample that comes in was captured at `at_ns`; those before it are moved along."""
+        self.anchor_ns = at_ns - (self._done + len(self._left)) * NS_PER_S // SAMPLE_RATE_HZ
+
     def push(self, samples: NDArray[np.float32], last: bool = False) -> Iterator[AudioChunk]:
         """Gives the chunks that `samples` complete, and with `last` also what is left over."""
         samples = np.concatenate((self._left, samples))
@@ -151,7 +201,7 @@ class Chunker:
         self._left = samples[end:]
         for at in range(0, end, CHUNK_SAMPLES):
             part = samples[at : min(end, at + CHUNK_SAMPLES)].astype(np.float32)  # a copy: nobody else writes to it
-            chunk = AudioChunk(part, self.now_ns, self._sequence, discontinuity=self.broken, source=self._source)
+            chunk = AudioChunk(part, self.now_ns, self._sequence, discontinuity=self.broken, source=self.source)
             self._done += len(part)
             self._sequence += 1
             self.broken = False
