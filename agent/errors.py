@@ -10,6 +10,7 @@
     │   ├── DataError             training data that are missing or malformed
     │   └── MissingExtraError     a package of an extra is not installed
     └── FaultError                the world failed: exit code 1
+        ├── AnswerError           an agent refused what it was asked, or didn't answer
         └── BrokerError           the MQTT broker refused or can't be reached
             └── RefusedError      it lets us in, but not read or write a topic
 
@@ -61,6 +62,10 @@ class MissingExtraError(InputError):
 
 class FaultError(MerError):
     """Something outside the program failed while it ran."""
+
+
+class AnswerError(FaultError):
+    """An agent refused a turn or a command, or didn't answer in time."""
 
 
 class BrokerError(FaultError):
