@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := agent,live,train,dev
 
-.PHONY: demo test check bench install weights lint clean help
+.PHONY: demo chatbot test check bench install weights lint clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: install ## replay a recorded conversation and print the emotions that arrive over MQTT
 	@$(BIN)/mer-agent demo
+
+chatbot: install ## talk to a chatbot whose tone follows your emotion
+	@$(BIN)/mer-agent weights pull mpnet ge2e
+	@$(BIN)/python examples/chatbot.py
 
 test: install weights ## run all tests
 	@$(BIN)/mer-agent weights pull minilm yunet sample-face >/dev/null # which only tests need

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mer_agent import __version__, cli_bench, cli_encoders, cli_research, cli_voices, cli_weights
+from mer_agent import __version__, cli_bench, cli_client, cli_encoders, cli_research, cli_voices, cli_weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
 from mer_agent.terminal import INTERRUPTED, agent_extra, leave, out, report, say, spare
@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_bench.bench, name="bench")
+app.command()(cli_client.chat)
+app.command()(cli_client.publish)
 app.command()(cli_research.train)
 app.command()(cli_research.evaluate)
 app.command()(cli_research.convert)

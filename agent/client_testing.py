@@ -208,8 +208,9 @@ class FakeAgent:
             else:
                 self.turns.append(message)
                 if message.role == "user" and (judged := self._judge(message)) is not None:
-                    speaker = message.speaker or "user"
-                    self._publisher.publish(self._as_of_now(judged.model_copy(update={"speaker": speaker})))
+                    # As the agent names it.
+                    named = {"speaker": message.speaker or "user", "utterance": f"turn-{message.id}", "model": "judge"}
+                    self._publisher.publish(self._as_of_now(judged.model_copy(update=named)))
         self._answer(delivery, message, self.refuse)
 
     def _answer(self, delivery: Delivery, message: TurnMessage | CommandMessage | None, reason: str | None) -> None:

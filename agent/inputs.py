@@ -19,6 +19,7 @@ from mer_agent.streams.clock import RealClock, SessionClock, VirtualClock
 from mer_agent.streams.live import LiveSource
 from mer_agent.streams.microphone import Microphone
 from mer_agent.streams.replay import Recording, ReplaySource, open_media
+from mer_agent.streams.silence import Silence
 from mer_agent.streams.types import NS_PER_S
 
 Report = Callable[[str, str], None]
@@ -136,6 +137,29 @@ class LiveInput:
             Camera(f"video-{n}", wanted, clock, rate_hz=camera.rate_hz, width=camera.width, height=camera.height)
             for n, wanted in enumerate(self._cameras)
         ]
+
+
+@dataclass
+class ChatInput:
+    """A conversation that is written: nothing is heard or seen, and all that is said comes over MQTT, as turns."""
+
+    title: str = "waiting for turns over MQTT"
+    real_time: bool = True
+    live: bool = True
+    media_s: float = 0.0
+    speakers: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.session = f"chat-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+    def clock(self) -> SessionClock:
+        """Gives the machine's clock."""
+        return RealClock()
+
+    def source(self, clock: SessionClock, report: Report) -> Source:
+        """Gives silence."""
+        report("turns", "capturing")
+        return Silence()
 
 
 def _anonymous(path: Path) -> str:

@@ -40,6 +40,7 @@ from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.given_words import GivenWords
 from mer_agent.streams.live import LiveSource
 from mer_agent.streams.partial_words import PartialWords
+from mer_agent.streams.silence import Silence
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import NS_PER_S, Prediction, VideoFrame
 from mer_agent.terminal import INTERRUPTED
@@ -199,12 +200,13 @@ async def run(
             own_speech=own_speech,
             echo=settings.turns.echo,
         )
-        interruption.drain = stop = source.stop if isinstance(source, LiveSource) else agent.stop
+        interruption.drain = stop = source.stop if isinstance(source, LiveSource | Silence) else agent.stop
         control = Control(
             topics, clock, agent, conversation, inference, roster, own_speech, publish, publisher, stop,
             given=models.words if isinstance(models.words, GivenWords) else None,
         )  # fmt: skip
-        words = settings.transcriber.weights
+        heard_by = settings.transcriber
+        words = heard_by.weights if heard_by.engine == "faster-whisper" else heard_by.engine
         publisher.set_capabilities(models.capabilities(topics.agent, words, publishes_text=settings.mqtt.publish_text))
         control.announce("started")
         obeying = tasks.create_task(control.run(), name="control")
