@@ -73,7 +73,7 @@ def in_context(conversations: Sequence[Conversation], device: str = "auto") -> t
         encoder = TextEmotionEncoder(device, precision=fastest(), without=None if part < 0 else part)
         for at, conversation in enumerate(conversations):
             if parts[at] == part:
-                rows[at] = encode(encoder, conversation.turns)
+                rows[at] = encoder.encode_dialogue(conversation.turns)
     flat = [row for own in rows for row in own]
     present = torch.tensor([row is not None for row in flat])
     values = torch.zeros(len(flat), encoder.dimension)

@@ -63,6 +63,17 @@ def test_batch_equals_single_whatever_was_read_before(encoder):
         assert torch.allclose(alone, row, atol=1e-5)
 
 
+def test_a_dialogue_at_once_equals_turn_by_turn(encoder):
+    words = ["i am so glad that you came !", "no .", "", "what a day", "yes", "no no no", "what is that ? " * 9]
+    dialogue = [Turn(at % 3 if at % 7 else None, words[at * 5 % len(words)]) for at in range(30)]
+    at_once = encoder.encode_dialogue(dialogue)
+    for at, turn in enumerate(dialogue):
+        (alone,) = encoder.encode([said(turn.text, turn.speaker)], [dialogue[max(0, at - turns.PAST_TURNS) : at]])
+        assert (alone is None) == (at_once[at] is None)
+        if alone is not None:
+            assert torch.allclose(alone, at_once[at], atol=1e-5)
+
+
 def test_it_remembers_a_bounded_number_of_turns(encoder):
     for at in range(300):
         encoder.encode([said("yes " * (at % 100 + 1))])

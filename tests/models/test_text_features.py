@@ -27,6 +27,9 @@ class Echo:
             for u, past in zip(utterances, past_turns, strict=True)
         ]
 
+    def encode_dialogue(self, said):
+        return encode(self, said)
+
 
 @pytest.fixture(autouse=True)
 def echo(tmp_path, monkeypatch):
