@@ -59,8 +59,7 @@ def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[
         WeightsError: `ge2e` has not been pulled.
     """
     recipe, seed, begun = VoiceRecipe(), 0, time.monotonic()
-    examples = speech_bank.load(speech_data.load(data_dir / "speech"), folder, say)
-    found = {name: _kept(name, examples, recipe, seed, folder, resume, say) for name in _splits(examples)}
+    _, found = all_runs(data_dir, folder, recipe, seed, resume=resume, say=say)
     figures = figures_of(found)
     runs = {name: {key: run[key] for key in ("tested", "loss", "took_s")} for name, run in found.items()}
     shipped.save(
@@ -82,6 +81,14 @@ def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[
         },
     )
     return figures
+
+
+def all_runs(
+    data_dir: Path, folder: Path, recipe: VoiceRecipe, seed: int, *, resume: bool, say: Callable[[str], None]
+) -> tuple[list[Example], dict[str, dict[str, Any]]]:
+    """Gives the examples and each run by name: `all`, `fold-0` ... and `from-CORPUS`; see `train_encoder`."""
+    examples = speech_bank.load(speech_data.load(data_dir / "speech"), folder, say)
+    return examples, {name: _kept(name, examples, recipe, seed, folder, resume, say) for name in _splits(examples)}
 
 
 def _splits(examples: Sequence[Example]) -> dict[str, tuple[list[Example], list[Example]]]:

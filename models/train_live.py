@@ -1,0 +1,216 @@
+"""Training of the live model, from the corpora to the shipped checkpoint: `mer-agent train --live`.
+
+The protocol is `clean`: recipe and mix were chosen on MELD's validation split, on acted speakers and on faces that are
+kept apart; the number of epochs is fixed, the moving average of the weights at the end is what counts, and the test
+splits are judged once, by the finished model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mer_agent.encoders.prosody import DESCRIPTORS
+from mer_agent.errors import DataError
+from mer_agent.models import asr_noise, corpora, ferplus, live_faces, live_speech, meld, speech_data
+from mer_agent.models.ar_iigcn import ARIIGCN, Shape
+from mer_agent.models.batch import Batch
+from mer_agent.models.datasets import Corpus
+from mer_agent.models.learner import Learner
+from mer_agent.models.live_data import (
+    FACE,
+    GE2E,
+    PROSODY,
+    TEXT,
+    VOICE,
+    Mix,
+    Mixer,
+    Pool,
+    completed,
+    from_faces,
+    from_iemocap,
+    from_speech,
+    joined,
+)
+from mer_agent.models.meld import MELD_LABELS
+from mer_agent.models.metrics import fit_temperature, scores
+from mer_agent.models.recipe import Recipe, feature_specs
+from mer_agent.models.text_features import Conversation, in_context
+
+HELD_OUT = 0
+"""Fold of acted speakers (`speech_data`) that never teaches, so that it can judge."""
+
+RECIPE = Recipe(
+    features=(TEXT, GE2E, VOICE, PROSODY, FACE),
+    descriptors=DESCRIPTORS,
+    ignored=("intensity_db_mean",),  # it depends on the microphone's gain
+    shape={"dimension": 128, "hidden": 128, "share": False},
+    epochs=12,
+    batch_dialogues=24,
+    learning_rate=1e-3,
+    affect_weight=0.5,
+    balance=0.25,
+    pick="last",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveData:
+    """What teaches, and by name the parts that judge: MELD, `misheard` MELD, IEMOCAP, acted voices, faces."""
+
+    pool: Pool
+    valid: dict[str, Batch]
+    test: dict[str, Batch]
+
+
+def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[str], None]) -> LiveData:
+    """Gives all data with the features that the run-time encoders make.
+
+    The first time, words, clips and faces are encoded and kept, which takes some twenty minutes of one core.
+
+    Args:
+        data_dir: holds meld/, iemocap/, speech/ and faces/.
+        folder: where the runs of the voice encoder are, or are made.
+        recipe: names the features; without `visual/ferplus@1` no faces are read.
+        mix: how labels are read.
+        say: takes a line of progress.
+
+    Raises:
+        DataError: a data set is missing or malformed.
+        WeightsError: an encoder's weights are not here.
+    """
+    said = corpora.load("meld", data_dir, (TEXT, PROSODY), descriptors=recipe.descriptors)
+    acted = corpora.load("iemocap", data_dir, (TEXT, GE2E, PROSODY), descriptors=recipe.descriptors)
+    acted = from_iemocap(acted, mix)
+    misheard = mishear(data_dir / "meld", said)
+    speech = live_speech.load(data_dir, folder, say)
+    sizes = {name: value.shape[1] for name, value in {**said.batch.features, **speech.values}.items()}
+    seen = live_faces.load(data_dir, say) if FACE in recipe.features else None
+    if seen:
+        sizes[FACE] = seen["valid"].values.shape[1]
+
+    def part(corpus: Corpus, split: str) -> Batch:
+        return completed(corpus.part(split), sizes)
+
+    folds = torch.tensor([clip.fold for clip in speech.clips])
+    taught = (folds != HELD_OUT).nonzero().flatten()
+    voices = from_speech(speech, taught.tolist(), speech_data.LABELS, sizes)
+    faces = _none(sizes)
+    valid = {"meld": part(said, "valid"), "misheard": part(misheard, "valid"), "iemocap": part(acted, "valid")}
+    test = {"meld": part(said, "test"), "misheard": part(misheard, "test"), "iemocap": part(acted, "test")}
+    valid["voices"] = from_speech(speech, (folds == HELD_OUT).nonzero().flatten().tolist(), speech_data.LABELS, sizes)
+    if seen:
+        looked = from_faces(seen["valid"], ferplus.EMOTIONS, sizes)
+        kept = torch.arange(len(looked)) % 5 == 0
+        faces = looked.dialogues((~kept).nonzero().flatten())
+        valid["faces"] = looked.dialogues(kept.nonzero().flatten())
+        test["faces"] = from_faces(seen["test"], ferplus.EMOTIONS, sizes)
+    talks, long = part(said, "train"), part(acted, "train")
+    heard = part(misheard, "train")
+    first = torch.cat([torch.tensor([True]), talks.dialogue[1:] != talks.dialogue[:-1]])
+    blank = first & (talks.labels == MELD_LABELS.index("neutral")) & talks.present[TEXT]
+    talks_of = [talks, long]
+    together = joined(talks_of)
+    pool = Pool(
+        together,
+        (
+            torch.cat([heard.features[TEXT], long.features[TEXT]]),
+            torch.cat([heard.present[TEXT], long.present[TEXT]]),
+        ),
+        torch.arange(int(together.dialogue.max()) + 1) > int(talks.dialogue.max()),
+        voices,
+        speech.distorted[taught],
+        faces,
+        talks.features[TEXT][blank],
+    )
+    return LiveData(pool, valid, test)
+
+
+def mishear(folder: Path, corpus: Corpus) -> Corpus:
+    """Gives MELD with the text features of its words as a recogniser would have written them, past turns too."""
+    listener = asr_noise.Listener(asr_noise.read(), seed=0)
+    conversations = [
+        Conversation.of(d.name, d.split, ((line.speaker, listener.mishear(line.text)) for line in d.lines))
+        for d in meld.read_dialogues(folder)
+    ]
+    values, present = in_context(conversations)
+    batch = corpus.batch
+    return replace(
+        corpus,
+        batch=replace(batch, features={**batch.features, TEXT: values}, present={**batch.present, TEXT: present}),
+    )
+
+
+def _none(sizes: dict[str, int]) -> Batch:
+    empty = torch.zeros(0, dtype=torch.int64)
+    there = {name: torch.zeros(0, dtype=torch.bool) for name in sizes}
+    return Batch({name: torch.zeros(0, size) for name, size in sizes.items()}, there, empty, empty, empty)
+
+
+def train(data: LiveData, recipe: Recipe, mix: Mix, seed: int, say: Callable[[str], None] = lambda _: None) -> ARIIGCN:
+    """Gives a trained and calibrated model. The same data, recipe, mix, seed and threads give the same weights.
+
+    Raises:
+        DataError: the loss is no longer a number.
+    """
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    pool = data.pool
+    everything = joined([part for part in (pool.talks, pool.voices, pool.faces) if len(part)])
+    specs = feature_specs(everything, recipe)
+    model = ARIIGCN(specs, len(MELD_LABELS), Shape(**recipe.shape))
+    learner = Learner(model, recipe, seed, specs, pool.talks, len(MELD_LABELS))
+    mixer = Mixer(pool, mix, specs, random)
+    short = (~pool.is_long).nonzero().flatten()
+    short = short[torch.isin(short, pool.talks.dialogue)]
+    long = pool.is_long.nonzero().flatten()
+    long = long[torch.isin(long, pool.talks.dialogue)]
+    steps = math.ceil(len(short) / mix.talks)
+    for epoch in range(recipe.epochs):
+        model.train()
+        total = 0.0
+        order = short[torch.randperm(len(short), generator=random)]
+        for step, some in enumerate(order.split(mix.talks)):  # type: ignore[no-untyped-call]
+            learner.set_rate(epoch + step / steps)
+            also = long[torch.randperm(len(long), generator=random)[: mix.long_talks]]
+            total += learner.learn(mixer.draw(torch.cat([some, also]))) / steps
+        if not math.isfinite(total):
+            raise DataError("the training loss is no longer a number: lower the learning rate")
+        say(f"seed {seed}  epoch {epoch + 1:2}/{recipe.epochs}  loss {total:.3f}")
+    model.load_state_dict(learner.average)
+    model.eval().requires_grad_(False)
+    calibrate(model, data.valid)
+    return model
+
+
+def calibrate(model: ARIIGCN, valid: dict[str, Batch]) -> None:
+    """Fits the temperature on MELD's validation split, its words as written and as recognised."""
+    logits, labels = [], []
+    for name in ("meld", "misheard"):
+        logits.append(model(valid[name]).logits * model.temperature)
+        labels.append(valid[name].labels)
+    model.temperature.fill_(fit_temperature(torch.cat(logits), torch.cat(labels)))
+
+
+@torch.no_grad()
+def judged(model: ARIIGCN, batch: Batch, *, without: tuple[str, ...] = ()) -> dict[str, float]:
+    """Gives weighted and macro F1 and ECE (percent) of a batch, with these features hidden."""
+    probabilities, labels = told(model, batch.without(without))
+    found = scores(probabilities, labels, MELD_LABELS)
+    return {key: round(float(found[key]), 2) for key in ("weighted_f1", "macro_f1", "accuracy", "ece", "n")}
+
+
+def told(model: ARIIGCN, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Gives the probabilities [N, C] and labels [N] of the utterances that have one."""
+    known = batch.labels >= 0
+    return model(batch).logits.softmax(-1)[known], batch.labels[known]
+
+
+def facts(recipe: Recipe, mix: Mix) -> dict[str, object]:
+    """Gives what the card says of the training."""
+    return {"recipe": asdict(recipe), "mix": asdict(mix), "held_out_fold": HELD_OUT}
