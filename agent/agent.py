@@ -58,6 +58,8 @@ class Agent:
             utterance is then declared sooner. None never asks, and so never waits for the words.
         own_speech: what the dialogue system says aloud; None: there is none.
         echo: what becomes of an utterance that is the system's own voice.
+        tap: takes every chunk and picture before anything is made of it, and gives it on; for a recording or a view.
+            While the agent is paused it gets nothing.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Agent:
         over: Callable[[Transcript, Segment], bool] | None = None,
         own_speech: OwnSpeech | None = None,
         echo: Echo = "attribute",
+        tap: Callable[[AudioChunk | VideoFrame], AudioChunk | VideoFrame] | None = None,
     ) -> None:
         self._source = source
         self._cutter = cutter
@@ -87,6 +90,7 @@ class Agent:
         self._over = over
         self._own_speech = own_speech
         self._echo: Echo = echo
+        self._tap = tap
         self._paused = False
         self._numbers = itertools.count(1)
         self._waiting = 0  # utterances that have ended and are not yet judged
@@ -110,7 +114,7 @@ class Agent:
         cuts = Mailbox[Cut](UTTERANCES, "block", "utterances")
         percepts = Mailbox[Perceived](UTTERANCES, "block", "percepts")
         # One mailbox for sound and pictures keeps them in order of capture, at any speed.
-        frames = self._captured if self._conversation.sees else None
+        frames = self._captured if self._conversation.sees or self._tap else None
         async with asyncio.TaskGroup() as stages:
             self._start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]] = stages.create_task
             stages.create_task(self._source.run(self._captured, frames), name="source")
@@ -129,8 +133,10 @@ class Agent:
                 deaf = True
                 continue
             deaf = False  # the chunks left out are missed by their numbers, and the stream begins anew
+            if self._tap is not None:
+                captured = self._tap(captured)
             if isinstance(captured, VideoFrame):
-                if self._aligner.wants(captured):
+                if self._conversation.sees and self._aligner.wants(captured):
                     self._aligner.see(await self._look(captured) if self._look else captured)
                 continue
             for speech in self._cutter.follow(captured):

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from mer_agent.schema import State
 
-WELL = frozenset({"opening", "capturing", "silent", "ended", "replay"})
+RECORDER = "recorder"
+"""What a recording is called among the sources."""
+WELL = frozenset({"opening", "capturing", "silent", "ended", "replay", "recording"})
 """States of a source with which nothing is wrong. A silent microphone may be muted on purpose."""
 
 
@@ -15,10 +17,14 @@ class Health:
 
     Args:
         tell: takes the agent's state and the sources', whenever they change.
+        watch: takes each source's new state, too.
     """
 
-    def __init__(self, tell: Callable[[State, Mapping[str, str]], None]) -> None:
+    def __init__(
+        self, tell: Callable[[State, Mapping[str, str]], None], watch: Callable[[str, str], None] | None = None
+    ) -> None:
         self._tell = tell
+        self._watch = watch
         self._sources: dict[str, str] = {}
 
     @property
@@ -31,3 +37,5 @@ class Health:
         if self._sources.get(source) != state:
             self._sources[source] = state
             self._tell(self.state, dict(self._sources))
+            if self._watch is not None:
+                self._watch(source, state)

@@ -63,10 +63,11 @@ class ReplayInput:
     settings: Settings
     real_time: bool
     live: bool = False
-    speakers: Mapping[str, str | None] = field(default_factory=dict)
+    speakers: Mapping[str, str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._recording: Recording = open_media(self.path)
+        self.speakers = self._recording.speakers
         self.session = _anonymous(self.path)
         self.title = f"playing {self.path.name}"
         self.media_s = (self._recording.duration_ns or 0) / NS_PER_S

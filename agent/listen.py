@@ -92,7 +92,7 @@ def plain_line(message: EmotionMessage, arrived: datetime) -> str:
         parts.append(f"({message.degraded})")
     if message.text:
         parts.append(message.text)
-    return _printable("  ".join(parts))
+    return printable("  ".join(parts))
 
 
 def coloured_line(message: EmotionMessage, arrived: datetime) -> Text:
@@ -100,8 +100,8 @@ def coloured_line(message: EmotionMessage, arrived: datetime) -> Text:
     colour = _COLOURS.get(message.label or "", "cyan")
     filled = round(message.confidence * BAR_CELLS)
     line = Text.assemble(
-        (f"{_printable(_name(message)):<11}", "bold"),
-        (f"{_printable(message.label or '(not sure)'):<11}", colour),
+        (f"{printable(_name(message)):<11}", "bold"),
+        (f"{printable(message.label or '(not sure)'):<11}", colour),
         ("█" * filled + "░" * (BAR_CELLS - filled), colour),
         f" {message.confidence:4.0%}",
     )
@@ -110,9 +110,9 @@ def coloured_line(message: EmotionMessage, arrived: datetime) -> Text:
     if message.kind == "revision":
         line.append("  revised", "dim")
     if message.degraded:
-        line.append(f"  ({_printable(message.degraded)})", "yellow")
+        line.append(f"  ({printable(message.degraded)})", "yellow")
     if message.text:
-        line.append(f"  {_printable(message.text)}")
+        line.append(f"  {printable(message.text)}")
     return line
 
 
@@ -140,6 +140,6 @@ def _name(message: EmotionMessage) -> str:
     return message.speaker_name or message.speaker
 
 
-def _printable(text: str) -> str:
-    # What comes over the network could otherwise steer the terminal.
+def printable(text: str) -> str:
+    """Gives the text without what could steer the terminal that it came to, over a network or from a file."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
+from mer_agent import recording
 from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner, FrameRing
 from mer_agent.broker import EmbeddedBroker, subscribe_command
@@ -35,16 +36,19 @@ from mer_agent.publisher import Publisher
 from mer_agent.roster import Roster
 from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams import recorder as recordings
 from mer_agent.streams import voice_prints
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.given_words import GivenWords
 from mer_agent.streams.live import LiveSource
 from mer_agent.streams.partial_words import PartialWords
+from mer_agent.streams.recorder import Recorder
 from mer_agent.streams.silence import Silence
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import NS_PER_S, Prediction, VideoFrame
+from mer_agent.streams.types import NS_PER_S, AudioChunk, Prediction, VideoFrame
 from mer_agent.terminal import INTERRUPTED
 from mer_agent.turn_end import plainly_over
+from mer_agent.view import View
 
 STOP_S = 2.0
 """After the first Ctrl-C, how long the utterances already heard may take to be judged."""
@@ -107,6 +111,8 @@ async def run(
     sinks: Sequence[Callable[[EmotionMessage], None]] = (),
     say: Callable[[str], None] = lambda text: None,
     ready: Callable[[], None] = lambda: None,
+    record: Path | None = None,
+    view: View | None = None,
 ) -> Summary:
     """Runs one session, live or replayed, until its input ends or somebody stops it.
 
@@ -116,13 +122,18 @@ async def run(
         sinks: each takes every prediction, words included, in this process.
         say: takes lines for the user: how to listen, how far it is.
         ready: called when everything is loaded and warm, before anything is heard.
+        record: folder into which all that is heard, seen and said is written; None: nothing is.
+        view: shows how the devices are, and what they hear while it happens.
 
     Raises:
+        InputError: nothing can be recorded there.
         WeightsError, CheckpointError, ConfigError, MissingExtraError: see there; before anything is heard.
         BrokerError: the broker can't be reached.
         DeviceError: no device could be opened.
     """
     begun = time.monotonic()
+    if record is not None:
+        recordings.prepare(record)
     session = settings.agent.session or heard.session
     topics = Topics(settings.agent.name, session, settings.mqtt.prefix)
     summary = Summary(media_s=heard.media_s)
@@ -176,12 +187,18 @@ async def run(
                 control.announce("speakers")
             for sink in sinks:
                 sink(message)
+            if recorder is not None:
+                recording.note(recorder, prediction, message)
             if heard.live or message.kind == "partial":
                 publisher.publish(message)
             else:
                 await publisher.publish_wait(message)
 
-        source = heard.source(clock, Health(publisher.set_status).report)
+        health = Health(publisher.set_status, view.device if view else None)
+        source = heard.source(clock, health.report)
+        recorder = None
+        if record is not None:
+            recorder = await recording.begin(record, settings, heard, models, clock, health.report, stack)
         seats = {source_id: number for number, source_id in enumerate(heard.speakers)}
         conversation = models.conversation(tracker, seats)
         if heard.live and settings.camera.device and not conversation.sees:
@@ -199,6 +216,7 @@ async def run(
             over=plainly_over if settings.segmenter.least_hangover_ms else None,
             own_speech=own_speech,
             echo=settings.turns.echo,
+            tap=_tap(recorder, view if heard.real_time else None),
         )
         interruption.drain = stop = source.stop if isinstance(source, LiveSource | Silence) else agent.stop
         control = Control(
@@ -220,6 +238,21 @@ async def run(
         summary.work_s = time.monotonic() - begun - summary.ready_s
         await publisher.drain(GOODBYE_S if summary.stopped else UNHURRIED_S)
     return summary
+
+
+def _tap(
+    recorder: Recorder | None, view: View | None
+) -> Callable[[AudioChunk | VideoFrame], AudioChunk | VideoFrame] | None:
+    """What wants to know of each chunk and picture, if anybody does."""
+    if recorder is None and view is None:
+        return None
+
+    def tap(captured: AudioChunk | VideoFrame) -> AudioChunk | VideoFrame:
+        if view is not None:
+            view.captured(captured)
+        return captured if recorder is None else recorder.take(captured)
+
+    return tap
 
 
 def _tracker(settings: Settings) -> SpeakerTracker:

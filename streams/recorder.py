@@ -2,9 +2,10 @@
 
     take, spoken, judged -> a bounded queue -> one thread -> audio-N.flac, video-N.mkv, *.jsonl
 
-Sound keeps 24 bits, so that a replay hears what was heard; where its samples lie in time is written beside it. Whatever
-is finished (a quarter of a second of sound, a second of pictures, a line) goes to the operating system at once: a
-process that is killed loses no more than that. A disk that is full, or nearly, ends the recording and nothing else.
+Sound has 24 bits, to which it is rounded before anybody hears it: a recogniser may find another word where a sample
+differs in its last bit. Where the samples lie in time is written beside them. Whatever is finished (a quarter of a
+second of sound, a second of pictures, a line) goes to the operating system at once: a process that is killed loses no
+more than that. A disk that is full, or nearly, ends the recording and nothing else.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypeVar
 
 import numpy as np
 
@@ -36,6 +38,8 @@ from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, VideoF
 
 log = logging.getLogger(__name__)
 
+Captured = TypeVar("Captured", AudioChunk, VideoFrame, AudioChunk | VideoFrame)
+
 State = Literal["recording", "stopped"]
 
 NEEDED_BYTES = 256 * 2**20
@@ -49,9 +53,9 @@ _LOOK_S = 2.0
 _CLOSE_S = 2.0
 _PLAYABLE_MS = 2000
 """From here on the first pictures are surely on the disk."""
-_STEP_NS = 1_000_000
-"""Stamps that leave the count of samples by more than this are written down."""
 _NS_PER_MS = 1_000_000
+_FULL = 2.0**23
+"""Of 24 bits; float32 holds them all."""
 
 
 class Recorder:
@@ -71,7 +75,7 @@ class Recorder:
 
     def __init__(self, folder: Path, manifest: Manifest, report: Callable[[State], None] = lambda state: None) -> None:
         self.lost = 0
-        self._folder = _made(folder)
+        self._folder = prepare(folder)
         self._manifest = manifest
         self._report = report
         self._files: dict[str, _Sound | _Pictures] = {}
@@ -86,14 +90,19 @@ class Recorder:
         self._thread.start()
         report("recording")
 
-    def take(self, captured: AudioChunk | VideoFrame) -> None:
-        """Takes what was heard or seen."""
+    def take(self, captured: Captured) -> Captured:
+        """Takes what was heard or seen; gives it as it will be replayed, so that both are heard bit for bit."""
+        if isinstance(captured, AudioChunk):
+            samples = np.round(captured.samples.astype(np.float64) * _FULL).clip(-_FULL, _FULL - 1) / _FULL
+            captured = replace(captured, samples=samples.astype(np.float32))
+        item = captured
         if self._queue.qsize() < WAITING:
-            self._queue.put(lambda: self._add(captured))
+            self._queue.put(lambda: self._add(item))
         else:
             if not self.lost:
                 log.warning("recording: the disk is too slow; some sound or pictures are left out")
             self.lost += 1
+        return captured
 
     def judged(self, line: str) -> None:
         """Takes a prediction, as a line of JSON."""
@@ -216,11 +225,11 @@ class _Sound:
             return
         broken = self._anchor is not None and (chunk.discontinuity or chunk.sequence != self._next)
         self._next = chunk.sequence + 1
-        if self._anchor is None or broken or abs(chunk.start_ns - self._expected_ns()) > _STEP_NS:
+        if self._anchor is None or broken or chunk.start_ns != self._expected_ns():
             self._anchor = Anchor(sample=self._samples, at_ns=max(0, chunk.start_ns), broken=broken)
             self._note(self._anchor)
-        # FFmpeg's FLAC takes the upper 24 of 32 bits.
-        whole = np.round(chunk.samples.astype(np.float64) * 2**23).clip(-(2**23), 2**23 - 1).astype(np.int32) << 8
+        # FFmpeg's FLAC takes the upper 24 of 32 bits; `take` has left no others.
+        whole = (chunk.samples.astype(np.float64) * _FULL).astype(np.int32) << 8
         frame = self._frame.from_ndarray(whole[None], format="s32", layout="mono")
         frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, self._samples
         self._samples += len(whole)
@@ -290,8 +299,8 @@ class _Pictures:
             self._container.close()
 
 
-def _made(folder: Path) -> Path:
-    """The folder, made, empty and with room on its disk.
+def prepare(folder: Path) -> Path:
+    """Gives the folder, made, empty and with room on its disk.
 
     Raises:
         InputError: it isn't.

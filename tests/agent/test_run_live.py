@@ -1,7 +1,5 @@
 """The live path as people use it: a real microphone and a real network camera, against the replay of the same media."""
 
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import needs
+from support.live_command import Running
 from support.mjpeg import NetworkCamera
 from support.pulse import Pulse
 
@@ -49,38 +48,6 @@ def camera() -> Iterator[NetworkCamera]:
     server.plug()
     yield server
     server.unplug()
-
-
-class Running:
-    """The command, running; what it says can be waited for."""
-
-    def __init__(self, folder: Path, *arguments: object, environment: dict[str, str]) -> None:
-        self._path = folder / "said.txt"
-        with self._path.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mer_agent.cli", *map(str, arguments)],
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-                env={**os.environ, **environment},
-            )
-
-    @property
-    def said(self) -> str:
-        return self._path.read_text()
-
-    def until(self, pattern: str, limit_s: float) -> None:
-        end = time.monotonic() + limit_s
-        while not re.search(pattern, self.said):
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < end, f"no {pattern!r} in:\n{self.said}"
-            time.sleep(0.05)
-
-    def interrupt(self) -> float:
-        """Ctrl-C; gives the seconds that it took to end."""
-        begun = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
-        return time.monotonic() - begun
 
 
 @pytest.fixture
