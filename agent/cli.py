@@ -14,13 +14,23 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from mer_agent import __version__, cli_bench, cli_client, cli_encoders, cli_research, cli_voices, cli_weights
+from mer_agent import (
+    __version__,
+    cli_bench,
+    cli_client,
+    cli_encoders,
+    cli_export,
+    cli_research,
+    cli_voices,
+    cli_weights,
+)
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
 from mer_agent.terminal import INTERRUPTED, agent_extra, leave, out, report, say, spare
@@ -44,6 +54,7 @@ app.command()(cli_research.evaluate)
 app.command()(cli_research.convert)
 app.command()(cli_encoders.encode)
 app.command()(cli_encoders.train_encoder)
+app.command()(cli_export.export)
 app.command()(cli_voices.enroll)
 app.command()(cli_voices.forget)
 
@@ -70,6 +81,10 @@ def run(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write each prediction as a JSON line.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write all that is heard, seen and said into a new folder, for --replay."),
+    ] = None,
     mqtt: Annotated[
         str | None, typer.Option(metavar="URL", help="Broker, mqtt://HOST:PORT; without it an embedded one starts.")
     ] = None,
@@ -88,6 +103,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in --set mqtt.port=1884.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print neither predictions nor progress.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print predictions as JSON, a line each.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
@@ -126,15 +142,29 @@ def run(
         raise InputError("--replay plays a recording, --mic and --camera are live; give one or the other")
     if speed not in ("1.0", "1", "max"):
         raise InputError(f"--speed {speed}: it is 1.0 (real time) or max")
-    _run(loaded.settings, replay, real_time=speed != "max", output=output, quiet=quiet)
+    if replay is not None and record is not None:
+        raise InputError("--record is for live sessions: a replay is a recording already")
+    if json_lines and quiet:
+        raise InputError("--json prints and --quiet doesn't; give one of them")
+    _run(
+        loaded.settings, replay, real_time=speed != "max", output=output, record=record, quiet=quiet, as_json=json_lines
+    )
 
 
 def _run(
-    settings: config.Settings, recording: Path | None, *, real_time: bool, output: Path | None, quiet: bool
+    settings: config.Settings,
+    recording: Path | None,
+    *,
+    real_time: bool,
+    output: Path | None,
+    record: Path | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     with agent_extra():
         from mer_agent import inputs
         from mer_agent import run as session
+        from mer_agent.view import View
     from mer_agent.jsonl import JsonLines
     from mer_agent.listen import print_emotion
 
@@ -148,12 +178,16 @@ def _run(
             "or try `mer-agent demo`"
         )
     with ExitStack() as stack:
-        sinks: list[Any] = [] if quiet else [_printer(print_emotion)]
+        view = View(out) if real_time and out.is_terminal and not (quiet or as_json) else None
+        sinks: list[Any] = [] if quiet else [view or _printer(partial(print_emotion, json_lines=as_json))]
         if output is not None:
             if recording is not None:
                 spare(recording, output)
             sinks.append(stack.enter_context(JsonLines(output)))
-        summary = asyncio.run(session.run(settings, heard, sinks=sinks, say=(lambda text: None) if quiet else say))
+        if view is not None:
+            stack.enter_context(view)
+        telling = view.say if view else (lambda text: None) if quiet else say
+        summary = asyncio.run(session.run(settings, heard, sinks=sinks, say=telling, record=record, view=view))
     if not quiet:
         say(
             f"{summary.utterances} utterances in {summary.media_s:.1f} s of sound, worked on for {summary.work_s:.1f} s"

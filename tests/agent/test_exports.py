@@ -1,0 +1,143 @@
+"""Every export is read again by a public reader of its format, and says there what the predictions say."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webvtt
+from pyannote.database.util import load_rttm
+from support.messages import message
+
+from mer_agent.errors import MediaError
+from mer_agent.exports import Judged, read, to_csv, to_ctm, to_rttm, to_vtt, who
+from mer_agent.schema import EmotionMessage
+from mer_agent.streams.session import Manifest, Spoken, SpokenWord, write_session
+
+SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
+
+
+def said(number: int, **changes: Any) -> EmotionMessage:
+    return message(number).model_copy(update=changes)
+
+
+@pytest.fixture
+def judged() -> Judged:
+    return read(SESSION)
+
+
+@pytest.fixture
+def awkward() -> Judged:
+    """Names, words and times that formats don't like."""
+    odd = said(1, text='<v Bob> & "so" --> on\nand on', speaker_name="Ann Ü. <b>", start_ns=10**9, end_ns=10**9)
+    failed = said(2, distribution={}, label=None, confidence=0.0, degraded="the model failed", text=None)
+    return Judged("s1", (odd, failed), {})
+
+
+def test_a_reader_of_subtitles_finds_speakers_words_and_emotions(judged: Judged) -> None:
+    captions = webvtt.from_string(to_vtt(judged)).captions
+    assert len(captions) == len(judged.utterances)
+    for caption, wanted in zip(captions, judged.utterances, strict=True):
+        assert caption.identifier == wanted.utterance
+        assert caption.voice == who(wanted)
+        assert caption.text.split("\n") == [wanted.text, f"[{wanted.label} {wanted.confidence:.0%}]"]
+        assert caption.start_in_seconds == wanted.start_ns // 10**9
+        assert caption.raw_text.startswith(f"<v.{wanted.label} ")
+
+
+def test_subtitles_can_say_anything(awkward: Judged) -> None:
+    text = to_vtt(awkward)
+    captions = webvtt.from_string(text).captions
+    assert len(captions) == 2
+    assert '&lt;v Bob&gt; &amp; "so" --&gt; on and on' in text
+    assert captions[0].start != captions[0].end, "a cue that ends when it begins is none"
+    assert "[not sure 0%]" in captions[1].text
+
+
+def test_a_reader_of_rttm_finds_who_spoke_when(judged: Judged, awkward: Judged, tmp_path: Path) -> None:
+    file = tmp_path / "two-voices.rttm"
+    file.write_text(to_rttm(judged))
+    turns = load_rttm(file)[judged.name]
+    assert [label for _, _, label in turns.itertracks(yield_label=True)] == [who(each) for each in judged.utterances]
+    for segment, wanted in zip(turns.itersegments(), judged.utterances, strict=True):
+        assert segment.start == pytest.approx(wanted.start_ns / 1e9, abs=1e-3)
+        assert segment.end == pytest.approx(wanted.end_ns / 1e9, abs=2e-3)
+    file.write_text(to_rttm(awkward))
+    assert all(len(line.split()) == 10 for line in file.read_text().splitlines())
+
+
+def test_words_have_the_times_that_were_recorded_or_none_that_look_so(tmp_path: Path) -> None:
+    utterance = said(1, text="good morning", start_ns=10**9, end_ns=3 * 10**9)
+    words = (
+        SpokenWord(text="good", start_ns=1_100_000_000, end_ns=1_500_000_000, probability=0.5),
+        SpokenWord(text="morning", start_ns=1_600_000_000, end_ns=2_900_000_000, probability=0.25),
+    )
+    turn = Spoken(speaker="speaker-0", text="good morning", start_ns=10**9, end_ns=3 * 10**9, words=words)
+    write_session(tmp_path, Manifest(), [turn])
+    (tmp_path / "predictions.jsonl").write_text(utterance.to_json() + "\n")
+    lines = [line.split() for line in to_ctm(read(tmp_path)).splitlines()]
+    session = utterance.session
+    assert lines == [
+        [session, "1", "1.100", "0.400", "good", "0.500"],
+        [session, "1", "1.600", "1.300", "morning", "0.250"],
+    ]
+    spread = [line.split() for line in to_ctm(read(tmp_path / "predictions.jsonl")).splitlines()]
+    assert spread == [[session, "1", "1.000", "1.000", "good", "NA"], [session, "1", "2.000", "1.000", "morning", "NA"]]
+
+
+def test_words_are_in_order_of_time(judged: Judged) -> None:
+    starts = [float(line.split()[2]) for line in to_ctm(judged).splitlines()]
+    assert starts == sorted(starts)
+    assert len(starts) == sum(len((each.text or "").split()) for each in judged.utterances)
+
+
+def test_the_table_has_every_probability(judged: Judged, awkward: Judged) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(judged))))
+    assert [row["label"] for row in rows] == [each.label for each in judged.utterances]
+    for row, wanted in zip(rows, judged.utterances, strict=True):
+        assert {label: float(row[f"p_{label}"]) for label in judged.labels} == dict(wanted.distribution)
+        assert row["text"] == wanted.text
+    odd, failed = csv.DictReader(io.StringIO(to_csv(awkward)))
+    assert odd["text"] == awkward.utterances[0].text
+    assert failed["degraded"] == "the model failed"
+
+
+def test_the_last_judgement_of_an_utterance_counts_and_guesses_do_not(tmp_path: Path) -> None:
+    final = said(0)
+    lines = [
+        said(0, kind="partial", label=None),
+        final,
+        said(1, start_ns=5, end_ns=9),
+        final.model_copy(update={"kind": "revision", "revision": 1, "text": "better"}),
+        said(7, kind="partial", utterance="u9"),
+    ]
+    path = tmp_path / "out.jsonl"
+    path.write_text("".join(line.to_json() + "\n" for line in lines) + '{"cut off')
+    found = read(path).utterances
+    assert [each.text for each in found if each.utterance == final.utterance] == ["better"]
+    assert len(found) == 2
+    assert [each.start_ns for each in found] == sorted(each.start_ns for each in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "holds no prediction, so there is nothing to export"),
+        ('{"half', "was never finished"),
+        ('{"text": "my secret"}\n', "line 1: is no prediction"),
+    ],
+)
+def test_what_is_no_prediction_is_refused_but_not_repeated(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text(content)
+    with pytest.raises(MediaError, match=complaint) as caught:
+        read(path)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(MediaError, match="--record DIR"):
+        read(tmp_path)
+
+
+def test_times_are_the_clocks_of_the_recording(judged: Judged) -> None:
+    assert replace(judged, utterances=judged.utterances[3:]).started_at == judged.started_at
