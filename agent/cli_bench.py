@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -270,4 +271,31 @@ def encoders(context: typer.Context, json_file: JsonFile = None) -> None:
                 f"  {speed['batch_per_s']:8.1f}/s in a batch of {figures['batch']}"
             )
     out.print(f"{figures['machine']}, {figures['threads']} torch threads; ratio {figures['ratio']:.3f}", markup=False)
+    write_json(figures, json_file)
+
+
+@bench.command()
+def mqtt(
+    rounds: Annotated[int, typer.Option(min=10, help="Messages for each latency.")] = 500,
+    hours: Annotated[float, typer.Option(min=0.1, help="Length of the simulated session.")] = 24.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Publish to delivered, messages a second, a day's memory; the ratio is our latency to that of plain aiomqtt."""
+    with agent_extra():
+        from mer_agent.bench_mqtt import bench as measure
+    figures = asyncio.run(measure(rounds, day_s=int(hours * 3600), say=say))
+    for broker, by_qos in figures["brokers"].items():
+        for qos, ways in by_qos.items():
+            for way in ("ours", "plain"):
+                of = ways[way]
+                out.print(
+                    f"{broker:<9} {qos}  {way:<5}  p50 {of['p50_ms']:6.2f}  p95 {of['p95_ms']:6.2f}"
+                    f"  p99 {of['p99_ms']:6.2f} ms  {of['per_s']:7,.0f} messages/s"
+                )
+            out.print(f"{broker:<9} {qos}  ratio {ways['ratio']:.2f}")
+    day = figures["day"]
+    out.print(
+        f"{day['utterances']:,} utterances in one session: peak memory {day['peak_memory_mb']:.0f} MB, "
+        f"{day['growth_after_first_hour_mb']:.1f} MB of it after the first hour, {day['lost']} messages lost"
+    )
     write_json(figures, json_file)

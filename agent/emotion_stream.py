@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
@@ -86,7 +86,7 @@ class EmotionStream:
         self._patience_s = patience_s
         self._backoff = backoff
         self._connect = connect
-        self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._recent: OrderedDict[bytes, None] = OrderedDict()  # a set that knows its oldest
         self._inbox: deque[EmotionMessage | StatusMessage] = deque()
         self._arrived = asyncio.Event()
         self._memory = Memory()
@@ -290,7 +290,9 @@ class EmotionStream:
                 if delivery.payload in self._recent:
                     self.duplicates += 1
                     return
-                self._recent.append(delivery.payload)
+                self._recent[delivery.payload] = None
+                if len(self._recent) > REMEMBERED:
+                    self._recent.popitem(last=False)
                 self._memory.note(emotion, asyncio.get_running_loop().time())
                 self._keep(emotion)
 

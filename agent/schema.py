@@ -116,6 +116,8 @@ class EmotionMessage(Message):
 
     def without_text(self) -> Self:
         """The same message without the words, and without an explanation that may quote them."""
+        if self.text is None and self.explanation is None:
+            return self
         return self.model_copy(update={"text": None, "explanation": None})
 
 
@@ -236,6 +238,8 @@ def to_message(
         label=prediction.label,
         distribution={label: round(float(p), 6) for label, p in prediction.distribution.items()},
         confidence=round(float(prediction.confidence), 6),
+        valence=None if prediction.valence is None else round(float(prediction.valence), 4),
+        arousal=None if prediction.arousal is None else round(float(prediction.arousal), 4),
         modalities_used=prediction.modalities_used,
         modalities_missing=prediction.modalities_missing,
         context_length=prediction.context_length,
