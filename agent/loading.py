@@ -33,6 +33,7 @@ from mer_agent.terminal import agent_extra
 if TYPE_CHECKING:
     from mer_agent.models.ar_iigcn import ARIIGCN
     from mer_agent.models.checkpoint import Card
+    from mer_agent.models.joint_fusion import JointFusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Models:
     partial_words: Engine
     """The same as `words`, or a lighter one."""
     encoders: tuple[Encoder, ...]
-    fusion: ARIIGCN
+    fusion: ARIIGCN | JointFusion
     card: Card
 
     def conversation(self, speakers: SpeakerTracker, seats: Mapping[str, int] | None = None) -> Conversation:
@@ -121,7 +122,7 @@ async def load(settings: Settings, inference: Inference) -> Models:
     return models
 
 
-def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], ARIIGCN, Card]:
+def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], ARIIGCN | JointFusion, Card]:
     # No hub may be asked for anything: what is needed is in the cache, or `weights.path` says how to get it there.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with agent_extra():

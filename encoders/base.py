@@ -108,6 +108,12 @@ def _mpnet_emotion(device: str) -> Encoder:
     return TextEmotionEncoder(device)
 
 
+def _mpnet_tokens(device: str) -> Encoder:
+    from mer_agent.encoders.tokens import TokenEncoder
+
+    return TokenEncoder(device)
+
+
 def _minilm(device: str) -> Encoder:
     from mer_agent.encoders.text import TextEncoder
 
@@ -124,6 +130,12 @@ def _voice_emotion(device: str) -> Encoder:
     from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
 
     return VoiceEmotionEncoder(device)
+
+
+def _mel(device: str) -> Encoder:
+    from mer_agent.encoders.mel import MelEncoder
+
+    return MelEncoder()
 
 
 def _prosody(device: str) -> Encoder:
@@ -149,10 +161,12 @@ _MAKERS: dict[str, Callable[[str], Encoder]] = {
     "text/mpnet@1": _mpnet,
     "text/mpnet-layers@1": _mpnet_layers,
     "text/mpnet-emotion@1": _mpnet_emotion,
+    "text/mpnet-tokens@1": _mpnet_tokens,
     "text/minilm@1": _minilm,
     "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
     "audio/emotion@1": _voice_emotion,
+    "audio/mel@1": _mel,
     "audio/prosody@1": _prosody,
     "visual/ferplus@1": _face,
 }

@@ -209,8 +209,8 @@ def stack(summaries: Sequence[Tensor | None]) -> Tensor:
     return torch.stack([absent if summary is None else summary for summary in summaries])
 
 
-def log_mel(sound: NDArray[np.float32]) -> Tensor | None:
-    """Gives the input of the network, float32 [frames, 64], of a sound (float32 [n], 16 kHz); None for silence.
+def log_mel(sound: NDArray[np.float32], bands: int = _BANDS) -> Tensor | None:
+    """Gives the input of the network, float32 [frames, bands], of a sound (float32 [n], 16 kHz); None for silence.
 
     NaN and infinite samples count as silence, what goes beyond full scale as clipped.
     """
@@ -218,9 +218,9 @@ def log_mel(sound: NDArray[np.float32]) -> Tensor | None:
     if len(sound) < _WINDOW + (LEAST_FRAMES - 1) * _HOP:
         return None
     samples = torch.from_numpy(np.clip(sound, -1, 1).astype(np.float32))
-    window, filters = _front_end()
+    window, filters = _front_end(bands)
     frames = samples.unfold(0, _WINDOW, _HOP) * window
-    power = torch.fft.rfft(frames, _FFT).abs().square() @ filters  # [frames, 64]
+    power = torch.fft.rfft(frames, _FFT).abs().square() @ filters  # [frames, bands]
     level_db = 10 * power.mean(1).clamp_min(_SILENCE).log10()
     if power.max() <= _SILENCE:
         return None
@@ -235,13 +235,14 @@ def log_mel(sound: NDArray[np.float32]) -> Tensor | None:
 
 
 @functools.cache
-def _front_end() -> tuple[Tensor, Tensor]:
-    """Gives the window [400] and triangular filters [257, 64], evenly spaced in mel (O'Shaughnessy) from 50 to 8000 Hz.
+def _front_end(bands: int = _BANDS) -> tuple[Tensor, Tensor]:
+    """Gives the window [400] and triangular filters [257, bands], from 50 to 8000 Hz.
 
-    Both are scaled so that a full-scale sine has a power of about 1.
+    The filters are evenly spaced in mel (O'Shaughnessy). Both are scaled so that a full-scale sine has a power of
+    about 1.
     """
     low, high = (2595 * np.log10(1 + hz / 700) for hz in (50.0, SAMPLE_RATE_HZ / 2))
-    edges = 700 * (10 ** (np.linspace(low, high, _BANDS + 2) / 2595) - 1)
+    edges = 700 * (10 ** (np.linspace(low, high, bands + 2) / 2595) - 1)
     frequency = np.linspace(0, SAMPLE_RATE_HZ / 2, _FFT // 2 + 1)[:, None]
     rise = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])

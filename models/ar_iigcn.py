@@ -63,6 +63,8 @@ class Shape:
     """Whether the model has generators (of two modalities or more): the adversarial stage trains them."""
     impute: bool = False
     """Whether generated vectors stand in for a missing modality, in training and after; needs `generators`."""
+    rates: bool = False
+    """Whether valence, activation and dominance were taught well enough to be told, not only as a help."""
 
 
 class ARIIGCN(nn.Module):
@@ -113,9 +115,13 @@ class ARIIGCN(nn.Module):
         stacked = torch.stack(states, 1)  # [N, M, d]
         modal = affect = None
         if self.training:
-            affect = self.affect_head(self.fusion(stacked))
+            affect = self.rate(stacked)
             modal = torch.stack([head(state) for head, state in zip(self.modal_heads, states, strict=True)], 1)
         return Output(self.judge(stacked), affect, torch.stack(spaces, 1), stacked, modal)
+
+    def nodes(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Gives each utterance's vectors [N, M, d], as they enter the graphs."""
+        return self.complete(torch.stack([space(features, present) for space in self.spaces], 1), present)
 
     def complete(self, spaces: Tensor, present: Mapping[str, Tensor]) -> Tensor:
         """Gives the spaces [N, M, d] as they enter the graphs: with generated vectors for what is missing, if asked."""
@@ -133,3 +139,8 @@ class ARIIGCN(nn.Module):
         """Gives the logits [N, C] of the graphs' states [N, M, d]."""
         logits: Tensor = self.classifier(self.fusion(states))
         return logits / self.temperature
+
+    def rate(self, states: Tensor) -> Tensor:
+        """Gives valence, activation and dominance [N, 3] of the graphs' states [N, M, d], as `Output.affect` has it."""
+        rated: Tensor = self.affect_head(self.fusion(states))
+        return rated

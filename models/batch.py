@@ -29,6 +29,8 @@ class FeatureSpec:
     names: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     """Those of `names` that the model doesn't look at, though the feature brings them."""
+    steps: int = 1
+    """Of a sequence (`encoders.sequences`): how many rows it has at most, laid end to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,16 @@ class Batch:
             names,
             None if self.affect is None else self.affect[rows],
         )
+
+    def completed(self, dimensions: Mapping[str, int]) -> Batch:
+        """Gives the same utterances with every feature of `dimensions`; those that they don't have are absent."""
+        many, device = len(self), self.speakers.device
+        features, present = dict(self.features), dict(self.present)
+        for name, size in dimensions.items():
+            if name not in features:
+                features[name] = torch.zeros(1, size, device=device).expand(many, -1)
+                present[name] = torch.zeros(many, dtype=torch.bool, device=device)
+        return replace(self, features=features, present=present)
 
     def without(self, feature_ids: Sequence[str]) -> Batch:
         """Gives the same utterances with these features absent."""

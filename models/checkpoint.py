@@ -22,6 +22,7 @@ from torch import nn
 from mer_agent.errors import CheckpointError
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import FeatureSpec
+from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.registry import MODELS
 from mer_agent.streams.types import MODALITIES, Modality
 
@@ -113,21 +114,21 @@ def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -
     return model.eval().requires_grad_(False), card
 
 
-def load_live(name_or_path: str | Path) -> tuple[ARIIGCN, Card]:
+def load_live(name_or_path: str | Path) -> tuple[ARIIGCN | JointFusion, Card]:
     """Gives a trained model that judges each utterance as it ends, and its card.
 
     Raises:
         CheckpointError: as `load`, or the model needs whole dialogues or what comes later.
     """
     model, card = load(name_or_path)
-    advice = "take a checkpoint of ar-iigcn that was trained to look back only"
+    advice = "take a checkpoint of ar-iigcn or joint-fusion that was trained to look back only"
     if not hasattr(model, "stream"):
         raise CheckpointError(f"{card.name} is a {card.model}, which reads whole dialogues, not a live one: {advice}")
     try:
         model.stream()  # type: ignore[operator]
     except ValueError as error:
         raise CheckpointError(f"{card.name} can't run live ({error}): {advice}") from error
-    return cast(ARIIGCN, model), card
+    return cast(ARIIGCN | JointFusion, model), card
 
 
 def save(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mer_agent.errors import DataError
+from mer_agent.models.acted import PREFIX, load_acted
 from mer_agent.models.converted import load_converted
 from mer_agent.models.datasets import Corpus, EncodeTexts, load_iemocap
 from mer_agent.models.meld import load_meld
@@ -35,7 +36,19 @@ DATA = {
         "CMU-MOSI (Zadeh et al. 2016), 2 classes: 1,285 utterances for training, 162 to validate, 752 for testing",
         "research use",
     ),
+    **{
+        f"{PREFIX}{fold}": Source(
+            f"RAVDESS (Livingstone and Russo 2018) and EmoDB (Burkhardt et al. 2005), 8 classes; fold {fold} of the "
+            "speakers for testing",
+            "RAVDESS: CC BY-NC-SA 4.0; EmoDB: free to use with a citation",
+        )
+        for fold in range(5)
+    },
 }
+
+
+BRINGS = {"iemocap": ("text/", "audio/ge2e@", "audio/prosody@"), "meld": ("text/", "audio/prosody@")}
+"""How the ids begin of the features that a data set has; one that is not listed is asked for all."""
 
 
 def load(
@@ -49,8 +62,8 @@ def load(
     """Gives a data set by name with the features asked for.
 
     Args:
-        name: `iemocap`, `meld`, `mosi`, or a folder inside `data_dir` that `convert.convert` or
-            `converted.write_table` made.
+        name: `iemocap`, `meld`, `mosi`, `acted-0` to `acted-4` (RAVDESS and EmoDB in speech/), or a folder inside
+            `data_dir` that `convert.convert` or `converted.write_table` made.
         data_dir: the folder that holds a folder of each data set.
         features: feature ids, such as `text/mpnet@1`.
         encode_texts: gives text features; the text encoder that the feature id names if not given.
@@ -66,6 +79,8 @@ def load(
         return load_meld(folder, features, encode_texts=encode_texts, descriptors=descriptors)
     if name == "mosi":
         return load_mosi(folder, features, encode_texts=encode_texts)
+    if name.startswith(PREFIX):
+        return load_acted(Path(data_dir) / "speech", name, features, encode_texts=encode_texts)
     if (folder / "features.safetensors").is_file():
         return load_converted(folder, features, encode_texts=encode_texts, descriptors=descriptors)
     raise DataError(f"no data set is called {name!r}: there are {', '.join(DATA)}, and folders of converted features")

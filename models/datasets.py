@@ -24,6 +24,7 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from mer_agent.encoders.sequences import STEPS
 from mer_agent.errors import DataError
 from mer_agent.models.batch import Batch
 from mer_agent.models.text_features import FEATURE as IN_CONTEXT
@@ -251,6 +252,8 @@ def _encode(feature: str, texts: Sequence[str], encode: EncodeTexts) -> tuple[Te
         some = by_length[at : at + 16]
         for i, row in zip(some, encode([texts[i] for i in some]), strict=True):
             rows[i] = row
+    if feature in STEPS:  # sequences are large, and their models compute in half precision while they learn
+        rows = [None if row is None else row.half() for row in rows]
     found = [row for row in rows if row is not None]
     if not found:
         raise DataError(f"no utterance has any words, so {feature} can't be computed")
@@ -262,10 +265,13 @@ def _encode(feature: str, texts: Sequence[str], encode: EncodeTexts) -> tuple[Te
 
 def _encoder(feature: str) -> EncodeTexts:
     from mer_agent.encoders.text import TextEncoder
+    from mer_agent.encoders.tokens import TokenEncoder
     from mer_agent.encoders.words import WordEncoder
 
     if feature == WordEncoder.feature:
         return WordEncoder().encode_texts
+    if feature == TokenEncoder.feature:
+        return TokenEncoder().encode_texts
     if feature == IN_CONTEXT:
         raise DataError(f"{feature} reads whole dialogues: only iemocap and meld have it")
     encoder = TextEncoder(feature.removeprefix("text/").partition("@")[0])

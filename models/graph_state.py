@@ -37,7 +37,7 @@ class GraphState:
 
     def reset(self) -> None:
         """Forgets the whole conversation."""
-        like = next(self._graph.parameters()).detach()
+        like = next(self._graph.parameters(), torch.zeros(())).detach()  # a graph of no rounds has none
         dimension, places = self._graph.dimension, self._places
         self._inputs = like.new_zeros(places, dimension)
         self._states = like.new_zeros(places, dimension)

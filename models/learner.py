@@ -21,7 +21,7 @@ from mer_agent.models.adversarial import Adversary
 from mer_agent.models.ar_iigcn import Output
 from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec, presence
 from mer_agent.models.metrics import scores
-from mer_agent.models.objectives import Contrast, class_means, sccl, scl, total
+from mer_agent.models.objectives import Contrast, class_means, icl, sccl, scl, total
 from mer_agent.models.recipe import Recipe
 
 MIDDLE_OF_SCALE = 3.0
@@ -142,12 +142,14 @@ class Learner:
     def _contrasted(self, loss: Tensor, output: Output, batch: Batch) -> Tensor:
         """Adds the contrastive losses that the recipe weighs."""
         recipe, states, labels = self.recipe, output.states, batch.labels
-        if recipe.w1 or recipe.w2 or recipe.scl:
+        if recipe.w1 or recipe.w2 or recipe.scl or recipe.icl:
             if states is None:
-                raise ConfigError(f"{recipe.model} has no vector for each modality: w1, w2 and scl must be 0")
+                raise ConfigError(f"{recipe.model} has no vector for each modality: w1, w2, scl and icl must be 0")
             loss = total(loss, states, labels, presence(batch.present, self.specs), self.contrast)
             if recipe.scl:
                 loss = loss + recipe.scl * scl(states.flatten(1), labels)
+            if recipe.icl:
+                loss = loss + recipe.icl * icl(states.flatten(1), labels)
         if self.prototypes is not None:
             if output.affect is None:
                 raise ConfigError(f"{recipe.model} doesn't rate valence, activation and dominance: sccl must be 0")

@@ -8,6 +8,10 @@ Two losses of the paper, their weighted total, and two that it compares itself w
     scl                supervised contrastive loss (Khosla et al. 2020)
     sccl               supervised cluster-level contrastive loss (Yang et al. 2023)
 
+and one of the other paper that this project implements, which any model with vectors can learn by:
+
+    icl                inter-class contrastive learning (Shi et al. 2024, eq. 7)
+
 All read vectors of N utterances; `labels` are int64 [N] with NO_LABEL where nobody labelled. An utterance without label
 and a modality that is absent take part in no pair: their vectors are never read. Each loss is a scalar, and 0 with a
 gradient of 0 where a batch has no pair to compare.
@@ -180,6 +184,30 @@ def scl(vectors: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
     """
     kept = labels != NO_LABEL
     similarity = _cosine(vectors[kept]) / temperature
+    others = _others(labels[kept])
+    everyone = similarity.masked_fill(~others, _floor(similarity)).logsumexp(1, keepdim=True)
+    return _mean_pair(everyone - similarity, _same(labels[kept]) & others)
+
+
+def icl(vectors: Tensor, labels: Tensor, *, temperature: float = 0.5, unit: bool = True) -> Tensor:
+    """Gives the inter-class contrastive loss of joint-vector fusion (Shi et al. 2024, eq. 7), a mean over anchors.
+
+        mean_i  -1/|P(i)| sum_{p in P(i)} log ( exp(F_i F_p / tau) / sum_{j != i} exp(F_i F_j / tau) )
+
+    F_i is what both sides say of utterance i, end to end (eq. 6), and P(i) are the others of its class. The paper sums
+    over anchors, which is a matter of the loss's weight, and gives no tau.
+
+    Args:
+        vectors: F, [N, d].
+        labels: [N].
+        temperature: tau.
+        unit: scales the vectors to length 1, which makes this `scl`; False takes the bare products, as the formula is
+            printed. They grow with the vectors, so that the loss can be lowered by making these longer.
+    """
+    if unit:
+        return scl(vectors, labels, temperature=temperature)
+    kept = labels != NO_LABEL
+    similarity = vectors[kept] @ vectors[kept].T / temperature
     others = _others(labels[kept])
     everyone = similarity.masked_fill(~others, _floor(similarity)).logsumexp(1, keepdim=True)
     return _mean_pair(everyone - similarity, _same(labels[kept]) & others)

@@ -77,9 +77,10 @@ class Row:
         """The recipe that this row trains."""
         changes = {**_DATA_CHANGES.get(self.data, {}), **self.changes}
         base = GRAPH if self.model == "ar-iigcn" else PEER
-        if self.shipped:
+        own = self.shipped or self.model == "joint-fusion"  # which reads sequences that no other model does
+        if own:
             base = recipe_for(self.model, self.data)
-        features = base.features if self.shipped else FEATURES[self.data]
+        features = base.features if own else FEATURES[self.data]
         for old, new in dict(changes.pop("replace", {})).items():
             features = tuple(new if feature == old else feature for feature in features)
         if self.modalities:

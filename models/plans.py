@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mer_agent.errors import InputError
+from mer_agent.models.joint_plans import PLANS as JOINT_PLANS
 from mer_agent.models.plan import ALL_TEXT, GRAPH, PEER, TRAINING, Plan, Row
 from mer_agent.models.registry import direction
 from mer_agent.models.runs import FEATURES, RECIPES
@@ -213,11 +214,12 @@ PLANS: dict[str, Plan] = {
         ),
         seeds=1,
     ),
+    **JOINT_PLANS,
 }
 """Plan name -> its table, in the order in which the whole bench runs them."""
 
-BY_NAME_ONLY = ("roberta",)
-"""Plans that need what only some have: they run when asked for."""
+BY_NAME_ONLY = ("roberta", *JOINT_PLANS)
+"""Plans that need what only some have, or hours: they run when asked for."""
 
 
 def quick() -> Plan:

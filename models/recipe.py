@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mer_agent.encoders.sequences import STEPS
 from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.streams.types import Modality
 
@@ -54,6 +55,8 @@ class Recipe:
     """Weight of the supervised contrastive loss, over an utterance's vectors in all modalities."""
     sccl: float = 0.0
     """Weight of the cluster-level contrastive loss; its prototypes are the classes' mean ratings in training."""
+    icl: float = 0.0
+    """Weight of ICL, the contrastive loss of joint-vector fusion, over the same vectors."""
     contrast: dict[str, Any] = field(default_factory=dict)
     """Settings of ICCL and IMCL (`objectives.Contrast`) but for their weights."""
     adversary: dict[str, Any] = field(default_factory=dict)
@@ -67,12 +70,15 @@ def feature_specs(batch: Batch, recipe: Recipe) -> list[FeatureSpec]:
     """Gives the specs of the recipe's features with the statistics of `batch`, which is the training split."""
     specs = []
     for name in recipe.features:
+        modality = MODALITY_OF[name.partition("/")[0]]
+        if name in STEPS:  # its steps are normalised one by one in the model
+            specs.append(FeatureSpec(name, modality, batch.features[name].shape[1], steps=STEPS[name]))
+            continue
         rows = batch.features[name][batch.present[name]].double()
         mean = rows.nanmean(0)
         deviation = (rows - mean).square().nanmean(0).sqrt()
         names = recipe.descriptors if name.startswith("audio/prosody@") else ()
         ignored = recipe.ignored if names else ()
-        modality = MODALITY_OF[name.partition("/")[0]]
         specs.append(FeatureSpec(name, modality, rows.shape[1], _brief(mean), _brief(deviation), names, ignored))
     return specs
 

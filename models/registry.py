@@ -17,6 +17,7 @@ from mer_agent.models.dialogue_gcn import DialogueGCN
 from mer_agent.models.dialogue_rnn import DialogueRNN
 from mer_agent.models.fusions import FUSIONS, Fusion
 from mer_agent.models.gru import PastGRU
+from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.lr_gcn import LRGCN
 from mer_agent.models.text_cnn import TextCNN
 
@@ -29,6 +30,7 @@ def _plain(model: Callable[..., nn.Module], **fixed: Any) -> Build:
 
 MODELS: dict[str, Build] = {
     "ar-iigcn": lambda specs, classes, shape: ARIIGCN(specs, classes, Shape(**shape)),
+    "joint-fusion": _plain(JointFusion),
     "gru": _plain(PastGRU),
     "text-cnn": _plain(TextCNN),
     "bc-lstm": _plain(BcLSTM),

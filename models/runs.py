@@ -27,6 +27,12 @@ FEATURES = {
 }
 """What our model reads of a data set. MELD's recordings are not at hand, so its voices have no embedding."""
 
+SEQUENCES = {
+    "meld": ("text/mpnet-tokens@1", "audio/prosody@1"),
+    **{f"acted-{fold}": ("text/mpnet-tokens@1", "audio/mel@1") for fold in range(5)},
+}
+"""What joint-fusion reads elsewhere than on IEMOCAP: only acted speech has recordings at hand, so only it has mel."""
+
 RECIPES = {
     "ar-iigcn": Recipe(
         features=("text/mpnet-layers@1", "audio/ge2e@1", "audio/prosody@1"),
@@ -60,11 +66,27 @@ plain, nothing tuned.
 """
 # The peers are trained as the floor is, with nothing tuned either.
 RECIPES |= {name: replace(RECIPES["gru"], model=name, epochs=30) for name in MODELS if name not in RECIPES}
+RECIPES["joint-fusion"] = Recipe(
+    model="joint-fusion",
+    features=("text/mpnet-tokens@1", "audio/ge2e@1", "audio/prosody@1"),
+    descriptors=DESCRIPTORS,
+    ignored=("intensity_db_mean",),
+    epochs=14,
+    batch_dialogues=4,
+    icl=0.1,
+    pick="last",
+)
 RECIPES["text-cnn"] = replace(RECIPES["text-cnn"], features=("text/words@1", *FEATURES["iemocap"][1:]))
 
 ELSEWHERE: dict[tuple[str, str], dict[str, Any]] = {
     # A dialogue has 10 utterances there, not 49: about as many of them make a batch.
     ("ar-iigcn", "meld"): {"batch_dialogues": 32, "affect_weight": 0.0},
+    ("joint-fusion", "meld"): {"batch_dialogues": 16},
+    # Each clip is a dialogue: as many in a batch as in the paper, and nothing that one could have felt before it.
+    **{
+        ("joint-fusion", f"acted-{fold}"): {"batch_dialogues": 32, "epochs": 25, "shape": {"context": 0}}
+        for fold in range(5)
+    },
 }
 """(model, data set) -> in what its recipe there differs from the one above, by what was chosen on that set."""
 
@@ -81,7 +103,7 @@ def recipe_for(model: str, data: str, *, bidirectional: bool = False) -> Recipe:
         raise InputError(f"--model {model}: it is one of {', '.join(RECIPES)}")
     recipe = RECIPES[model]
     if data != "iemocap":
-        features = FEATURES.get(data, ())
+        features = (SEQUENCES if model == "joint-fusion" else FEATURES).get(data, ())
         if model == "text-cnn":
             features = tuple("text/words@1" if f.startswith("text/mpnet") else f for f in features)
         recipe = replace(recipe, features=features)

@@ -17,6 +17,7 @@ from mer_agent.streams.types import Modality
 
 if TYPE_CHECKING:
     from mer_agent.models.ar_iigcn import ARIIGCN
+    from mer_agent.models.joint_fusion import JointFusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Judgement:
     used: tuple[Modality, ...]
     """The modalities that this utterance brought. None at all means that the context alone speaks."""
     missing: tuple[Modality, ...]
+    affect: tuple[float, float, float] | None = None
+    """Valence, activation and dominance from -1 to 1, where the model was taught to tell them."""
 
 
 class Stream:
@@ -38,7 +41,7 @@ class Stream:
     normalised in the model. Speakers are small integers, None when unknown.
     """
 
-    def __init__(self, model: ARIIGCN) -> None:
+    def __init__(self, model: ARIIGCN | JointFusion) -> None:
         self._model = model
         self._graphs = [GraphState(cast(SpeakerGraph, graph)) for graph in model.graphs]
         self._numbers: OrderedDict[str, int] = OrderedDict()  # utterance id -> node number, while it can be revised
@@ -137,16 +140,25 @@ class Stream:
             values[spec.id] = torch.zeros(1, spec.dimension) if value is None else value.detach().float().unsqueeze(0)
             values[spec.id] = values[spec.id].to(device)
             present[spec.id] = torch.tensor([value is not None], device=device)
-        spaces = torch.stack([space(values, present) for space in self._model.spaces], 1)
-        return list(self._model.complete(spaces, present)[0].unbind(0))
+        return list(self._model.nodes(values, present)[0].unbind(0))
 
     @torch.no_grad()
     def _judge(self, states: list[Tensor], number: int, features: Mapping[str, Tensor]) -> Judgement:
-        probabilities = self._model.judge(torch.stack(states).unsqueeze(0))[0].softmax(-1).cpu()
+        stacked = torch.stack(states).unsqueeze(0)
+        probabilities = self._model.judge(stacked)[0].softmax(-1).cpu()
         brought = {spec.modality for spec in self._model.specs if spec.id in features}
         return Judgement(
             probabilities,
             self._graphs[0].heard(number),
             tuple(m for m in self._model.modalities if m in brought),
             tuple(m for m in self._model.modalities if m not in brought),
+            self._affect(stacked),
         )
+
+    def _affect(self, stacked: Tensor) -> tuple[float, float, float] | None:
+        model: Any = self._model
+        if not getattr(model.shape, "rates", False):
+            return None
+        # Ratings go from 1 to 5: two points to either side of the middle.
+        valence, activation, dominance = (model.rate(stacked)[0] / 2).clamp(-1, 1).tolist()
+        return valence, activation, dominance

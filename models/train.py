@@ -64,6 +64,8 @@ def train(
     specs = feature_specs(corpus.part("train"), recipe)
     shape = with_generators(recipe.model, recipe.shape) if recipe.w3 else recipe.shape
     model = MODELS[recipe.model](specs, len(corpus.labels), shape).to(device)
+    if recipe.model == "joint-fusion":
+        model.start_from_pretrained()  # type: ignore[operator]
     state = Learner(model, recipe, seed, specs, training, len(corpus.labels))
     resume = folder / f"{recipe.model}-{seed}.state.pt" if folder else None
     if resume and resume.is_file():
