@@ -267,6 +267,8 @@ class Conversation:
             model=self._model,
             timings_ms=timings_ms,
             degraded=f"failed: {', '.join(failed)}" if failed else None,
+            valence=judgement.affect[0] if judgement and judgement.affect else None,
+            arousal=judgement.affect[1] if judgement and judgement.affect else None,
         )
 
     def _known(self, utterance: Utterance, heard: Percept, past: tuple[Turn, ...]) -> Percept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mer_agent.errors import DataError, MissingExtraError
 from mer_agent.models import checkpoint
 from mer_agent.models.batch import NO_LABEL, Batch
 from mer_agent.models.checkpoint import Card
-from mer_agent.models.corpora import load
+from mer_agent.models.corpora import BRINGS, load
 from mer_agent.models.datasets import Corpus
 from mer_agent.models.metrics import confusion, scores
 from mer_agent.streams.types import Modality
@@ -47,18 +48,20 @@ def evaluate(
 
 
 def load_for(card: Card, data: str, data_dir: Path) -> Corpus:
-    """Gives a data set with the features that a card names.
+    """Gives a data set with the features that a card names; those that the data can't have are absent from it.
 
     Raises:
         DataError: it has other labels.
     """
     descriptors = next((spec.names for spec in card.features if spec.id.startswith("audio/prosody@")), ())
-    corpus = load(data, data_dir, [spec.id for spec in card.features], descriptors=descriptors)
+    brings = BRINGS.get(data, ("",))
+    wanted = [spec.id for spec in card.features if spec.id.startswith(brings)]
+    corpus = load(data, data_dir, wanted, descriptors=descriptors)
     if corpus.labels != card.labels:
         raise DataError(f"{card.name} tells {', '.join(card.labels)} apart; {data} has {', '.join(corpus.labels)}")
-    for spec in card.features:
-        card.check(spec.id, corpus.batch.features[spec.id].shape[1])
-    return corpus
+    for feature in wanted:
+        card.check(feature, corpus.batch.features[feature].shape[1])
+    return replace(corpus, batch=corpus.batch.completed({spec.id: spec.dimension for spec in card.features}))
 
 
 def judge(
@@ -76,7 +79,9 @@ def judge(
     were asked for) and `kinds` (weighted F1 and n of improvised and scripted dialogues, which differ: scripts recur
     across sessions, so the words alone partly tell which script it is).
     """
-    used = tuple(card.modalities if modalities is None else modalities)
+    batch = corpus.part(split)
+    there = [spec.modality for spec in card.features if batch.present[spec.id].any()]
+    used = tuple((m for m in card.modalities if m in there) if modalities is None else modalities)
     unknown = [m for m in used if m not in card.modalities]
     if unknown or not used:
         raise DataError(f"{card.name} knows the modalities {', '.join(card.modalities)}, not {', '.join(unknown)}")
@@ -85,7 +90,6 @@ def judge(
         hidden = [spec.id for spec in card.features if spec.modality not in modalities]
         return probabilities_by(model, batch.without(hidden))
 
-    batch = corpus.part(split)
     known = batch.labels != NO_LABEL
     labels = batch.labels[known]
     probabilities = probabilities_of(batch, used)[known]

@@ -133,15 +133,8 @@ def from_faces(faces: FaceFeatures, emotions: Sequence[str], dimensions: dict[st
 def filled(values: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor, dimensions: dict[str, int]) -> Batch:
     """Gives utterances, each a dialogue, with every feature of `dimensions`; those that have no values are absent."""
     many = len(labels)
-    whole = {name: values.get(name, torch.zeros(many, size)) for name, size in dimensions.items()}
-    there = {name: present.get(name, torch.zeros(many, dtype=torch.bool)) for name in dimensions}
-    return Batch(whole, there, torch.zeros(many, dtype=torch.int64), torch.arange(many), labels)
-
-
-def completed(batch: Batch, dimensions: dict[str, int]) -> Batch:
-    """Gives the batch with every feature of `dimensions`, absent where it had none."""
-    whole = filled(dict(batch.features), dict(batch.present), batch.labels, dimensions)
-    return replace(batch, features=whole.features, present=whole.present)
+    nobody = torch.zeros(many, dtype=torch.int64)
+    return Batch(values, present, nobody, torch.arange(many), labels).completed(dimensions)
 
 
 def joined(parts: Sequence[Batch]) -> Batch:

@@ -31,7 +31,6 @@ from mer_agent.models.live_data import (
     Mix,
     Mixer,
     Pool,
-    completed,
     from_faces,
     from_iemocap,
     from_speech,
@@ -95,7 +94,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         sizes[FACE] = seen["valid"].values.shape[1]
 
     def part(corpus: Corpus, split: str) -> Batch:
-        return completed(corpus.part(split), sizes)
+        return corpus.part(split).completed(sizes)
 
     folds = torch.tensor([clip.fold for clip in speech.clips])
     taught = (folds != HELD_OUT).nonzero().flatten()

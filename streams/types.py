@@ -196,3 +196,7 @@ class Prediction:
     """Stage -> milliseconds of work; `delay` is speech end -> prediction, where the clock is real."""
     degraded: str | None = None
     """Why this prediction is worth less than usual, or None."""
+    valence: float | None = None
+    """-1 unpleasant to 1 pleasant, if the model tells."""
+    arousal: float | None = None
+    """-1 calm to 1 excited, if the model tells."""

@@ -66,11 +66,13 @@ def test_labels_of_other_sets_become_melds():
 def test_what_is_lent_has_the_label_of_the_utterance():
     batch = drawn(voice=1, face=1)
     talk = batch.dialogue < 4
-    assert batch.present[VOICE][talk].all() and batch.present[FACE][talk].all()
+    assert batch.present[VOICE][talk].all()
+    assert batch.present[FACE][talk].all()
     assert torch.equal(batch.features[VOICE][talk][:, 0].floor(), 200.0 + batch.labels[talk])
     assert torch.equal(batch.features[FACE][talk][:, 0], 300.0 + batch.labels[talk])
     assert batch.affect is not None
-    assert batch.affect[talk].isfinite().all() and batch.affect[~talk].isnan().all()
+    assert batch.affect[talk].isfinite().all()
+    assert batch.affect[~talk].isnan().all()
 
 
 def test_some_of_it_is_wrong():
@@ -92,7 +94,8 @@ def test_clips_and_faces_stand_in_short_rows_of_their_own():
     batch = drawn(spoken=1, face=0)
     clips = batch.features[TEXT][:, 0] == -1
     assert int(clips.sum()) == 30
-    assert batch.present[VOICE][clips].all() and not batch.present[FACE][clips].any()
+    assert batch.present[VOICE][clips].all()
+    assert not batch.present[FACE][clips].any()
     _, lengths = torch.unique_consecutive(batch.dialogue[batch.dialogue > 3], return_counts=True)
     assert len(lengths) > 20
     assert (batch.dialogue.diff() >= 0).all()
@@ -108,7 +111,8 @@ def test_any_subset_of_modalities_may_be_all_there_is():
 def test_speakers_are_forgotten_and_mistaken():
     assert (drawn(strangers=1.0).speakers == UNKNOWN_SPEAKER).all()
     some = drawn(strangers=0.3).speakers
-    assert (some == UNKNOWN_SPEAKER).any() and (some != UNKNOWN_SPEAKER).any()
+    assert (some == UNKNOWN_SPEAKER).any()
+    assert (some != UNKNOWN_SPEAKER).any()
 
 
 def test_the_same_seed_draws_the_same_batch():
