@@ -32,8 +32,14 @@ def train(
     ),
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Look at what comes later, too.")] = False,
     device: Annotated[str, typer.Option(help="Torch device to train on.")] = "cpu",
+    live: Annotated[
+        bool, typer.Option("--live", help="Train the model that runs live, on all data sets at hand.")
+    ] = False,
 ) -> None:
     """Train a fusion model; the epoch is chosen on validation, the test split is only reported."""
+    if live:
+        _train_live(context, seed or [0, 1, 2], data_dir or context.obj.settings.data.dir, folder)
+        return
     with agent_extra():
         from mer_agent.models import runs
     recipe = runs.recipe_for(model, data, bidirectional=bidirectional)
@@ -53,6 +59,19 @@ def train(
         spread = "" if deviation is None else f" ± {deviation:.2f}"
         out.print(f"{split:<6} weighted F1 {mean:.2f}{spread}  ({len(seeds)} seeds, protocol clean)")
     out.print(f"Records and checkpoints are in {folder}")
+
+
+def _train_live(context: typer.Context, seeds: list[int], data_dir: Path, folder: Path) -> None:
+    with agent_extra("train"):
+        from mer_agent.models import train_live
+    find_weights(context)
+    say(FIRST_TIME)
+    figures = train_live.train_all(data_dir, folder, folder / "encoders", seeds, say)
+    for name, own in figures["test"].items():
+        out.print(
+            f"{name:<10} weighted F1 {own['weighted_f1']:6.2f}  macro F1 {own['macro_f1']:6.2f}  ECE {own['ece']:5.2f}"
+        )
+    out.print(f"The checkpoint is in {folder}: live.safetensors, live.json")
 
 
 def evaluate(

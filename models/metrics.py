@@ -76,3 +76,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     grid = torch.logspace(-0.7, 0.7, 281, dtype=torch.double)
     losses = [torch.nn.functional.cross_entropy(logits.double() / t, labels) for t in grid]
     return float(grid[int(torch.stack(losses).argmin())])
+
+
+def agreement(said: Tensor, truth: Tensor) -> float:
+    """Gives the concordance correlation coefficient (Lin 1989) of two series [N]: 1 where they are the same."""
+    said, truth = said.double(), truth.double()
+    shared = ((said - said.mean()) * (truth - truth.mean())).mean()
+    spread = said.var(unbiased=False) + truth.var(unbiased=False) + (said.mean() - truth.mean()) ** 2
+    return float(2 * shared / spread.clamp_min(1e-12))
