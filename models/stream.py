@@ -157,7 +157,7 @@ class Stream:
 
     def _affect(self, stacked: Tensor) -> tuple[float, float, float] | None:
         model: Any = self._model
-        if not getattr(model.shape, "rates", False):
+        if not getattr(getattr(model, "shape", None), "rates", False):
             return None
         # Ratings go from 1 to 5: two points to either side of the middle.
         valence, activation, dominance = (model.rate(stacked)[0] / 2).clamp(-1, 1).tolist()
