@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mer_agent.errors import InputError
 from mer_agent.terminal import agent_extra, out
+
+CAPTURED = 500
+"""Of a recording's sound and pictures so many are looked at for the meters, the last ones: ten seconds."""
 
 
 class Format(StrEnum):
@@ -71,7 +76,22 @@ def _written(to: Format, session: Path) -> bytes:
     if to is Format.VIEW:
         with agent_extra():
             from mer_agent.view import picture
-
-        return picture(judged.name, judged.utterances).encode()
+        return picture(session.name, judged.utterances, _captured(session)).encode()
     writers = {**exports.TEXTS, "eaf": exports_xml.to_eaf, "emotionml": exports_xml.to_emotionml}
     return writers[to.value](judged).encode()
+
+
+def _captured(session: Path) -> list[Any]:
+    """All that was heard and seen, if there is more of the session than its predictions."""
+    if not session.is_dir():
+        return []
+    from mer_agent.streams.clock import VirtualClock
+    from mer_agent.streams.mailbox import Mailbox
+    from mer_agent.streams.replay import ReplaySource
+
+    async def play() -> list[Any]:
+        items = Mailbox[Any](CAPTURED, "drop_oldest")
+        await ReplaySource(session, clock=VirtualClock(), speed=math.inf).run(items, items)
+        return [item async for item in items]
+
+    return asyncio.run(play())

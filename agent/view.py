@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -109,8 +109,9 @@ class View:
         """Takes a prediction; a later one of the same utterance replaces it."""
         with self._lock:
             speaker = self._speakers.pop(message.speaker, None) or _Speaker()
-            for other in self._speakers.values():
-                other.utterances.pop(message.utterance, None)  # it was taken for theirs
+            for id_, other in list(self._speakers.items()):
+                if other.utterances.pop(message.utterance, None) and not other.utterances:
+                    del self._speakers[id_]  # all that was taken for theirs was somebody else's
             speaker.name = printable(message.speaker_name or message.speaker)
             self._speakers[message.speaker] = speaker  # who spoke last stands last
             _keep(speaker.utterances, message, SHOWN)
@@ -167,7 +168,7 @@ class View:
         for source, device in sorted(self._devices.items()):
             if source == RECORDER:
                 continue
-            state = Text(device.state, "green" if device.state in WELL else "bold red")
+            state = Text(device.state, "green" if not device.state or device.state in WELL else "bold red")
             table.add_row(
                 Text(source, "bold"), _pictures(device) if source.startswith("video") else _level(device), state
             )
@@ -176,25 +177,39 @@ class View:
     def _words(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for message in self._lines.values():
-            guess = message.kind == "partial"
+            guess, said = message.kind == "partial", printable(message.text or "")
             colour = colours(list(message.distribution)).get(message.label or "", "")
             table.add_row(
                 Text(printable(message.speaker_name or message.speaker), "bold"),
                 Text(message.label or "-", colour),
                 Text(f"{message.confidence:.0%}", "dim"),
-                Text(printable(message.text or "…") + (" …" if guess else ""), "italic dim" if guess else ""),
+                Text(f"{said} …".strip() if guess else said, "italic dim" if guess else ""),
             )
         return table
 
 
-def picture(title: str, messages: Iterable[EmotionMessage], width: int = 100) -> str:
-    """Gives the view after these messages, as SVG."""
+def picture(
+    title: str, messages: Sequence[EmotionMessage], captured: Iterable[AudioChunk | VideoFrame] = (), width: int = 100
+) -> str:
+    """Gives the view as it was at the end of the last utterance, as SVG.
+
+    Args:
+        title: stands above it.
+        messages: what was said, in order.
+        captured: what was heard and seen meanwhile, for the meters.
+        width: in characters.
+    """
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    last_s = 0.0
-    view = View(console, lambda: last_s)
+    now_s = [0.0]
+    view = View(console, lambda: now_s[0])
+    end_ns = max(message.end_ns for message in messages)
+    for item in captured:
+        if getattr(item, "end_ns", 0) <= end_ns:
+            view.device(item.source, "replay")
+            view.captured(item)
     for message in messages:
         view(message)
-        last_s = max(last_s, message.end_ns / NS_PER_S)
+    now_s[0] = end_ns / NS_PER_S
     console.print(view.render())
     return console.export_svg(title=title, unique_id="view")
 

@@ -88,6 +88,8 @@ def test_a_revision_takes_the_place_of_what_was_judged_before_even_of_another_sp
     assert text.count("what a day") == 1
     assert "1 utterances" in text
     assert "100%" in text
+    view(said(0, kind="revision", speaker="speaker-1"))
+    assert "speaker-0 ─" not in shown(view), "nothing is left of it"
 
 
 def test_nothing_grows_with_the_session(view: View) -> None:
@@ -101,11 +103,12 @@ def test_nothing_grows_with_the_session(view: View) -> None:
 
 
 def test_what_others_say_cannot_steer_the_terminal(view: View) -> None:
-    view(said(0, text="a\x1b[2Jb", speaker_name="Ann\x1b]0;owned\x07"))
+    view(said(0, text="a\x1b[2Jb [red]c[/red] :smile:", speaker_name="Ann\x1b]0;owned\x07"))
     view.say("c\x1b[31md")
     assert "\x1b[2J" not in shown(view)
     assert "\x07" not in shown(view)
     assert "\x1b[31m" not in shown(view)
+    assert "[red]c[/red] :smile:" in shown(view)
 
 
 @pytest.fixture
