@@ -134,7 +134,7 @@ def run(
             options[key] = (value, name)
     context.obj = loaded = config.load(config_file, os.environ, assignments or (), options)
     if context.invoked_subcommand is not None:
-        for option, given in (("--replay", replay), ("--mic", mic), ("--camera", camera)):
+        for option, given in (("--replay", replay), ("--mic", mic), ("--camera", camera), ("--record", record)):
             if given:
                 raise InputError(f"{option} and `{context.invoked_subcommand}` are two things to do; give one of them")
         return

@@ -201,7 +201,7 @@ async def run(
             recorder = await recording.begin(record, settings, heard, models, clock, health.report, stack)
         seats = {source_id: number for number, source_id in enumerate(heard.speakers)}
         conversation = models.conversation(tracker, seats)
-        if heard.live and settings.camera.device and not conversation.sees:
+        if heard.live and settings.camera.device and not conversation.sees and recorder is None:
             say(f"{models.card.name} reads no pictures: the camera is kept open, and nobody looks")
         agent = Agent(
             source,
