@@ -2,8 +2,8 @@
 
     python examples/home_assistant.py --mqtt mqtt://broker.local --agent agent --speaker speaker-0 --speaker user
 
-Publishes one retained message of MQTT device discovery (https://www.home-assistant.io/integrations/mqtt/) and ends; with
---remove the device goes away. The message names topics and nothing personal; the emotions that Home Assistant then
+Publishes one retained message of MQTT device discovery (https://www.home-assistant.io/integrations/mqtt/) and ends;
+with --remove the device goes away. The message names topics and nothing personal; the emotions that Home Assistant then
 reads stay in its own history.
 """
 
