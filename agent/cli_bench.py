@@ -48,6 +48,36 @@ def throughput(
 
 
 @bench.command()
+def latency(
+    context: typer.Context,
+    media: Annotated[
+        list[Path] | None, typer.Argument(help="Recordings to take utterances from (default: the sample conversation).")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.2, max=60, help="Length of the sound that each hears.")] = 2.0,
+    peer: Annotated[bool, typer.Option(help="Also measure RealtimeSTT, in an environment made for it.")] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """End of speech to the emotion at a subscriber; the ratio is to the time at which RealtimeSTT has the words."""
+    with agent_extra():
+        from mer_agent.bench_latency import latency as measure
+        from mer_agent.demo import sample_conversation
+    find_weights(context)
+    systems = ("agent", "sequential", "realtimestt") if peer else ("agent", "sequential")
+    figures = measure(context.obj.settings, media or [sample_conversation()], minutes * 60, systems, say)
+    for name, of in figures["systems"].items():
+        found = "nothing" if of["p50_s"] is None else f"p50 {of['p50_s']:5.2f} s  p95 {of['p95_s']:5.2f} s"
+        spent = "" if of["cpu_s"] is None else f"  {of['cpu_s']:6.1f} s of CPU"
+        out.print(f"{name:<12} {found}  missed {of['missed']} of {figures['ends']}{spent}  load {of['load']:.1f}")
+    stages = figures["systems"]["agent"]["stages_ms"]
+    out.print("agent, median: " + ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in stages.items()), markup=False)
+    for name, ratio in figures["ratios"].items():
+        out.print(
+            f"ratio to {name}: p50 {ratio['p50']:.2f}, p95 {ratio['p95']:.2f} over {ratio['ends']} ends of speech"
+        )
+    write_json(figures, json_file)
+
+
+@bench.command()
 def graph(
     context: typer.Context,
     checkpoint: Annotated[str | None, typer.Argument(help="A shipped name or a .safetensors file.")] = None,
