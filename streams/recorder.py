@@ -67,7 +67,7 @@ class Recorder:
         report: takes "recording", and "stopped" if it has to end early; from any thread.
 
     Attributes:
-        lost: chunks and pictures that were left out because the disk was too slow.
+        lost: chunks and pictures that were left out because writing was too slow.
 
     Raises:
         InputError: the folder can't be made, isn't empty, or its disk has no room.
@@ -100,7 +100,7 @@ class Recorder:
             self._queue.put(lambda: self._add(item))
         else:
             if not self.lost:
-                log.warning("recording: the disk is too slow; some sound or pictures are left out")
+                log.warning("recording: writing is too slow; some sound or pictures are left out")
             self.lost += 1
         return captured
 
@@ -123,7 +123,7 @@ class Recorder:
         self._queue.put(None)
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
-            log.warning("recording: the disk is too slow to finish %s; it can be replayed all the same", self._folder)
+            log.warning("recording: writing is too slow to finish %s; it can be replayed all the same", self._folder)
 
     def _write(self) -> None:
         """Writes what comes; the body of the thread."""

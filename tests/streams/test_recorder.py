@@ -223,4 +223,4 @@ def test_a_disk_that_is_too_slow_costs_sound_and_the_gap_is_marked(
     assert len(heard) == 401 - recorder.lost
     assert heard[-1].start_ns == 400 * CHUNK_NS
     assert any(one.discontinuity for one in heard)
-    assert caplog.text.count("the disk is too slow") == 1
+    assert caplog.text.count("writing is too slow") == 1
