@@ -6,11 +6,13 @@ import pytest
 
 from mer_agent.config import settings as config
 from mer_agent.errors import DeviceError, InputError
-from mer_agent.inputs import LiveInput, _anonymous
+from mer_agent.health import WELL
+from mer_agent.inputs import ChatInput, LiveInput, _anonymous
 from mer_agent.schema import Topics
 from mer_agent.streams import camera, microphone
 from mer_agent.streams.devices import DeviceInfo
 from mer_agent.streams.live import LiveSource
+from mer_agent.streams.silence import Silence
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,13 @@ def test_the_session_is_named_alike_each_time_and_not_after_the_file() -> None:
     assert first == again == Topics(session=first).session
     assert "anna" not in first
     assert _anonymous(Path("日本語.wav")) != first
+
+
+async def test_a_chat_has_no_devices_and_lasts_until_it_is_stopped() -> None:
+    chat, states = ChatInput(), list[tuple[str, str]]()
+    source = chat.source(chat.clock(), lambda source, state: states.append((source, state)))
+    assert isinstance(source, Silence)
+    assert states
+    assert all(state in WELL for _, state in states)  # so that the agent says `ready`
+    assert (chat.real_time, chat.live, chat.speakers) == (True, True, {})
+    assert chat.session.startswith("chat-")
