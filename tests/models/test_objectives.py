@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
 
 from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec, presence
-from mer_agent.models.objectives import READINGS, Contrast, class_means, iccl, imcl, sccl, scl, total
+from mer_agent.models.objectives import READINGS, Contrast, class_means, iccl, icl, imcl, sccl, scl, total
 
 NAN = float("nan")
 
@@ -116,6 +116,23 @@ def test_scl_is_that_of_pytorch_metric_learning(seed):
     labels = torch.randint(4, (12,), generator=generator)
     theirs = SupConLoss(temperature=0.2)(vectors, labels)
     assert scl(vectors, labels, temperature=0.2).item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_icl_is_equation_7(unit):
+    torch.manual_seed(4)
+    vectors, labels = torch.randn(7, 5, dtype=torch.float64), torch.tensor([0, 1, 0, NO_LABEL, 1, 1, 2])
+    rows = torch.nn.functional.normalize(vectors, dim=1) if unit else vectors
+    known = [i for i in range(7) if labels[i] != NO_LABEL]
+    terms = []
+    for i in known:
+        positives = [p for p in known if p != i and labels[p] == labels[i]]
+        if not positives:
+            continue  # the only one of its class
+        everyone = sum(torch.exp(rows[i] @ rows[j] / 0.3) for j in known if j != i)
+        terms.append(-sum(torch.log(torch.exp(rows[i] @ rows[p] / 0.3) / everyone) for p in positives) / len(positives))
+    expected = (sum(terms) / len(terms)).item()
+    assert icl(vectors, labels, temperature=0.3, unit=unit).item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_scl_by_hand():
