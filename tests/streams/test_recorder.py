@@ -187,8 +187,9 @@ while True:
         recorder.take(picture(number // 3, number * 32_000_000))
     recorder.judged('{"half": "a line"}')
     number += 1
+    while recorder._queue.qsize() > 3:  # faster than real, but no faster than the disk
+        time.sleep(0.001)
     print(number, flush=True)
-    time.sleep(0.002)
 """
     killed = subprocess.Popen(
         [sys.executable, "-c", script, Path(__file__).parents[1], folder], stdout=subprocess.PIPE, text=True
