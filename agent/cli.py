@@ -91,7 +91,10 @@ def run(
     mqtt_port: Annotated[int | None, typer.Option(help="Port of the embedded broker (1883 if that is free).")] = None,
     publish_text: Annotated[bool, typer.Option("--publish-text", help="Send the spoken words over MQTT, too.")] = False,
     checkpoint: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Fusion model: a shipped name or a .safetensors file.")
+        str | None,
+        typer.Option(
+            "--checkpoint", "--model", metavar="NAME", help="Fusion model: a shipped name or a .safetensors file."
+        ),
     ] = None,
     session: Annotated[
         str | None, typer.Option(help="Session id in the topics (default: made from the file's name or the time).")
