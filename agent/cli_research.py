@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from mer_agent.errors import InputError
+from mer_agent.errors import InputError, RegressionError
 from mer_agent.terminal import agent_extra, out, say
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")]
@@ -80,6 +81,9 @@ def evaluate(
     data: DataName = "iemocap",
     data_dir: DataDir = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the confusion matrix (png, svg).")] = None,
+    regression: Annotated[
+        bool, typer.Option("--regression", help="Compare with the shipped `live`; fails if significantly worse.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Score a checkpoint on the test split of a data set; figures are in percent."""
@@ -87,6 +91,9 @@ def evaluate(
         from mer_agent.models import evaluate as evaluation
     find_weights(context)
     say(FIRST_TIME)
+    if regression:
+        _compare(context, checkpoint, data_dir or context.obj.settings.data.dir, json_file)
+        return
     figures = evaluation.evaluate(checkpoint, data, data_dir or context.obj.settings.data.dir)
     table = Table("class", "F1", box=None, header_style="bold")
     for label, scores in figures["per_class"].items():
@@ -99,6 +106,20 @@ def evaluate(
         with agent_extra("train"):
             evaluation.draw_confusion(figures, picture)
     write_json(figures, json_file)
+
+
+def _compare(context: typer.Context, name: str, data_dir: Path, json_file: Path | None) -> None:
+    with agent_extra("train"):
+        from mer_agent.models import regression
+    found = regression.check(name, "live", data_dir, Path("runs/encoders"), say)
+    table = Table("part", "n", "live", name, "difference, 95 %", box=None, header_style="bold")
+    for one in found:
+        span = f"{one.low:+.1f} to {one.high:+.1f}{'  worse' if one.worse else ''}"
+        table.add_row(one.part, str(one.n), f"{one.shipped:.2f}", f"{one.candidate:.2f}", span)
+    out.print(table)
+    write_json({one.part: asdict(one) | {"worse": one.worse} for one in found}, json_file)
+    if any(one.worse for one in found):
+        raise RegressionError(f"{name} is significantly worse than live: it must not take its place")
 
 
 def convert(

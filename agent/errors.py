@@ -9,6 +9,7 @@
     │   ├── CheckpointError       a checkpoint that is broken or expects other features
     │   ├── DataError             training data that are missing or malformed
     │   └── MissingExtraError     a package of an extra is not installed
+    ├── RegressionError           a new checkpoint is worse than the shipped one: exit code 1
     └── FaultError                the world failed: exit code 1
         ├── AnswerError           an agent refused what it was asked, or didn't answer
         └── BrokerError           the MQTT broker refused or can't be reached
@@ -58,6 +59,10 @@ class DataError(InputError):
 
 class MissingExtraError(InputError):
     """A Python package that belongs to one of the project's extras is not installed."""
+
+
+class RegressionError(MerError):
+    """A new checkpoint judges worse than the shipped one by more than chance."""
 
 
 class FaultError(MerError):

@@ -38,8 +38,10 @@ def loss_of(output: Output, batch: Batch, recipe: Recipe, weights: Tensor | None
         for modal in output.modal_logits.unbind(1):
             loss = loss + recipe.modal_weight * _emotion_loss(modal, batch.labels, recipe, weights)
     if output.affect is not None and batch.affect is not None and recipe.affect_weight:
-        error = (output.affect - (batch.affect - MIDDLE_OF_SCALE)).square()
-        loss = loss + recipe.affect_weight * error.nanmean()
+        rated = batch.affect.isfinite()  # chosen beforehand: what is not a number would come back as a gradient
+        if rated.any():
+            error = (output.affect[rated] - (batch.affect[rated] - MIDDLE_OF_SCALE)).square()
+            loss = loss + recipe.affect_weight * error.mean()
     return loss
 
 
