@@ -306,7 +306,7 @@ def prepare(folder: Path) -> Path:
         InputError: it isn't.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold faces and voices
         if any(folder.iterdir()):
             raise InputError(f"--record {folder}: isn't empty; name a new folder")
         free = shutil.disk_usage(folder).free

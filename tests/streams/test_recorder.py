@@ -47,6 +47,7 @@ def test_a_replay_hears_the_chunks_that_were_captured(tmp_path: Path) -> None:
         np.testing.assert_allclose(one.samples, other.samples, atol=2**-23)  # 24 bits
     assert not any(one.discontinuity for one in heard)
     assert read_manifest(tmp_path / "session").ended_ns == captured[-1].end_ns
+    assert (tmp_path / "session").stat().st_mode & 0o077 == 0, "nobody else may look"
 
 
 def test_gaps_drift_and_a_microphone_that_went_away_are_replayed_where_they_were(tmp_path: Path) -> None:
