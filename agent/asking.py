@@ -11,9 +11,9 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 
+from mer_agent.connection import Connection, Details
 from mer_agent.contract import AnswerMessage, CommandMessage, TurnMessage
 from mer_agent.errors import AnswerError, BrokerError, ConfigError, RefusedError
-from mer_agent.mqtt import Connection, Details
 from mer_agent.schema import StatusMessage, Topics, matches
 
 AGAIN_S = 0.5

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mer_agent.connection import Delivery, Details
 from mer_agent.contract import AnswerMessage, CommandMessage, TurnMessage
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import InputError
-from mer_agent.mqtt import Delivery, Details
 from mer_agent.publisher import Publisher
 from mer_agent.schema import SCHEMA, EmotionMessage, Topics
 

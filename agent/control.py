@@ -15,11 +15,11 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from mer_agent.connection import Delivery, Details
 from mer_agent.contract import LARGEST_BYTES, AnswerMessage, CommandMessage, SessionMessage, SpeakerState, TurnMessage
 from mer_agent.conversation import Conversation
 from mer_agent.errors import ConfigError
 from mer_agent.inference import Inference
-from mer_agent.mqtt import Delivery, Details
 from mer_agent.own_speech import OwnSpeech
 from mer_agent.roster import Roster
 from mer_agent.schema import Topics

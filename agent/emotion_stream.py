@@ -19,11 +19,11 @@ from typing import Self
 
 from mer_agent import mqtt
 from mer_agent.asking import Asker
+from mer_agent.connection import Backoff, Connect, Delivery
 from mer_agent.contract import AnswerMessage, CommandMessage, CommandName, Role, TurnMessage
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
 from mer_agent.mood import Memory, Mood
-from mer_agent.mqtt import Backoff, Connect, Delivery
 from mer_agent.schema import SCHEMA, EmotionMessage, StatusMessage, Topics, matches
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic_core import from_json
 
-from mer_agent.mqtt import Details
+from mer_agent.connection import Details
 from mer_agent.schema import EmotionMessage, StatusMessage, Wire
 
 Envelope = Literal["plain", "cloudevents"]

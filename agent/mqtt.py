@@ -1,7 +1,7 @@
 """One connection to an MQTT broker: how it is opened, what travels on it, and what to say when that fails.
 
-The only file that knows aiomqtt. Publisher and client see a `Connection`, which tests fake in a few lines, and one
-error: `BrokerError`, whose message is a line for the user.
+Publisher and client know nothing of aiomqtt: they see a `Connection` (`mer_agent.connection`) and one error,
+`BrokerError`, whose message is a line for the user.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from mer_agent.connection import Connection, Delivery, Details, Will
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError, RefusedError
 
@@ -41,83 +40,6 @@ INBOX = 1000
 _VERSIONS = {"3.1.1": aiomqtt.ProtocolVersion.V311, "5": aiomqtt.ProtocolVersion.V5}
 _FOR_EVER_S = 0xFFFFFFFF
 _HUNG_UP = "hung up"
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What MQTT 5 says beside a payload. MQTT 3.1.1 has no place for it, so nothing may depend on it."""
-
-    content_type: str = ""
-    expiry_s: int | None = None
-    """After so many seconds the broker needn't deliver it any more."""
-    user: tuple[tuple[str, str], ...] = ()
-    """User properties."""
-    response_topic: str = ""
-    correlation: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message as it arrived; `retained` if it was kept by the broker since before we subscribed."""
-
-    topic: str
-    payload: bytes
-    retained: bool = False
-    details: Details = Details()
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker says for us, retained, when we vanish."""
-
-    topic: str
-    payload: str
-    details: Details = Details()
-
-
-class Connection(Protocol):
-    """An open connection. Every method raises BrokerError when it is lost."""
-
-    async def publish(
-        self, topic: str, payload: str, *, qos: int, retain: bool = False, details: Details = Details()
-    ) -> None:
-        """Returns when the broker has acknowledged it (QoS 1), or at once (QoS 0).
-
-        Raises:
-            RefusedError: the broker doesn't let us write there (only MQTT 5 tells).
-        """
-        ...
-
-    async def subscribe(self, *filters: str) -> None:
-        """Asks for all topics that match, at QoS 1."""
-        ...
-
-    def deliveries(self) -> AsyncIterator[Delivery]:
-        """What arrives, for ever; waiting here is also how the loss of an idle connection is noticed."""
-        ...
-
-
-class Connect(Protocol):
-    """Opens a connection for the length of a `with` block, and says goodbye after it."""
-
-    def __call__(
-        self, endpoint: Endpoint, *, will: Will | None = None, overflow: Callable[[], None] | None = None
-    ) -> AbstractAsyncContextManager[Connection]:
-        """Raises BrokerError when the broker can't be had; `overflow` is called for each message without room."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before the next try: doubling, bounded, and random, so that not all come back at once."""
-
-    first_s: float = 0.25
-    longest_s: float = 15.0
-    random: Callable[[], float] = random.random
-
-    def delay_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row, the first being number 0."""
-        return float(min(self.longest_s, self.first_s * 2 ** min(failures, 16)) * (0.5 + 0.5 * self.random()))
 
 
 @contextlib.asynccontextmanager
@@ -222,7 +144,13 @@ class _Connection:
         self._endpoint = endpoint
 
     async def publish(
-        self, topic: str, payload: str, *, qos: int, retain: bool = False, details: Details = Details()
+        self,
+        topic: str,
+        payload: str,
+        *,
+        qos: int,
+        retain: bool = False,
+        details: Details = Details(),  # noqa: B008 - frozen
     ) -> None:
         # Of two messages at a time the wrong one could be blamed; the publisher sends one at a time.
         refused = self._client.refusals

@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 
-from mer_agent.mqtt import Details
+from mer_agent.connection import Details
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mer_agent import __version__, mqtt
+from mer_agent.connection import Backoff, Connect, Connection, Delivery, Details, Will
 from mer_agent.contract import AnswerMessage, CapabilitiesMessage, SessionMessage
 from mer_agent.endpoint import Endpoint
 from mer_agent.envelope import Envelope, Trace, seal
 from mer_agent.errors import BrokerError, RefusedError
-from mer_agent.mqtt import Backoff, Connect, Connection, Delivery, Details, Will
 from mer_agent.outbox import Outbox, Parcel
 from mer_agent.schema import EmotionMessage, State, StatusMessage, Topics, Wire
 

@@ -15,9 +15,9 @@ from support import needs
 
 from mer_agent import mqtt
 from mer_agent.broker import EmbeddedBroker, subscribe_command
+from mer_agent.connection import Connection
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError, ConfigError
-from mer_agent.mqtt import Connection
 
 
 @contextlib.asynccontextmanager

@@ -18,9 +18,9 @@ from support.virtual_time import run_virtual
 
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream, StatusMessage
+from mer_agent.connection import Backoff
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError, ConfigError
-from mer_agent.mqtt import Backoff
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
 

@@ -18,11 +18,11 @@ from support.messages import message
 from support.streams_fakes import a_segment
 
 from mer_agent import control
+from mer_agent.connection import Delivery, Details
 from mer_agent.contract import LARGEST_BYTES, AnswerMessage, SessionMessage
 from mer_agent.control import WAITING, Control
 from mer_agent.conversation import SPEAKER_FEATURE, Conversation
 from mer_agent.inference import InlineInference
-from mer_agent.mqtt import Delivery, Details
 from mer_agent.own_speech import OwnSpeech
 from mer_agent.roster import BEYOND_VOICES, Roster
 from mer_agent.schema import Topics

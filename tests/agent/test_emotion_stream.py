@@ -21,9 +21,9 @@ from support.virtual_time import run_virtual
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import AnswerError, AnswerMessage, EmotionStream, StatusMessage
 from mer_agent.client_testing import FakeAgent, emotion
+from mer_agent.connection import Backoff
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError, ConfigError
-from mer_agent.mqtt import Backoff
 
 QUICK = Backoff(first_s=0.05, longest_s=0.05)
 READY = StatusMessage(agent="desk", state="ready", session="s1", version="0.1.0")

@@ -18,10 +18,10 @@ from support.mosquitto import Mosquitto, mosquitto
 
 from mer_agent import mqtt
 from mer_agent.client import EmotionStream
+from mer_agent.connection import Backoff, Connection, Delivery, Details
 from mer_agent.contract import CommandMessage
 from mer_agent.endpoint import Endpoint, MqttVersion
 from mer_agent.errors import BrokerError, RefusedError
-from mer_agent.mqtt import Connection, Delivery
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
 
@@ -84,7 +84,7 @@ async def test_a_certificate_that_runs_out_while_the_agent_runs_is_told_and_a_ne
 ) -> None:
     authority = Authority(tmp_path)
     with mosquitto(tmp_path, f"{authority.server()}\nallow_anonymous true") as broker:
-        quick = mqtt.Backoff(first_s=0.05, longest_s=0.05)
+        quick = Backoff(first_s=0.05, longest_s=0.05)
         publisher = Publisher(over_tls(broker, authority), TOPICS, backoff=quick)
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())
@@ -189,7 +189,7 @@ async def test_a_chatbot_may_command_and_hear_the_answer(tmp_path: Path) -> None
             running(as_user(broker, tmp_path, "mer-agent"), received),
             mqtt.connect(as_user(broker, tmp_path, "mer-chatbot")) as connection,
         ):
-            details = mqtt.Details(response_topic=TOPICS.answer("bot"), correlation=b"7")
+            details = Details(response_topic=TOPICS.answer("bot"), correlation=b"7")
             await connection.publish(TOPICS.command, CommandMessage(command="pause").to_json(), qos=1, details=details)
             while not received:
                 await asyncio.sleep(0.01)

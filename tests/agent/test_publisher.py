@@ -12,9 +12,9 @@ from support.fake_broker import FakeBroker
 from support.messages import message
 from support.virtual_time import run_virtual
 
+from mer_agent.connection import Backoff
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Backoff
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
 

@@ -21,9 +21,9 @@ from support.proxy import Proxy
 from mer_agent import mqtt
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream, StatusMessage
+from mer_agent.connection import Backoff, Connection
 from mer_agent.endpoint import Endpoint, MqttVersion
 from mer_agent.errors import BrokerError
-from mer_agent.mqtt import Backoff, Connection
 from mer_agent.publisher import Publisher
 from mer_agent.schema import Topics
 

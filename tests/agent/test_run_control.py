@@ -13,6 +13,7 @@ from support.mosquitto import mosquitto
 
 from mer_agent import mqtt
 from mer_agent.config import settings as config
+from mer_agent.connection import Connection
 from mer_agent.contract import AnswerMessage, CapabilitiesMessage, SessionMessage
 from mer_agent.endpoint import Endpoint
 from mer_agent.run import replay
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.real_weights, pytest.mark.broker, pytest.mark.realtime
 class DialogueSystem:
     """Sends, and waits for what comes back."""
 
-    def __init__(self, connection: mqtt.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._arrivals = connection.deliveries()
         self._asked = 0
