@@ -140,6 +140,7 @@ class View:
         self._handlers, root.handlers = root.handlers, [_ToView(self)]
         self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=REFRESH_HZ)
         self._live.start()
+        self._console.show_cursor(True)  # a second Ctrl-C ends the process at once, and nobody would show it again
         return self
 
     def __exit__(

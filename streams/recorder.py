@@ -208,7 +208,7 @@ class _Sound:
         import av  # takes a quarter of a second, so not before it is needed
 
         self.name = f"{first.source}.flac"
-        self.start_ns = first.start_ns
+        self.start_ns = max(0, first.start_ns)
         self.playable = False
         self._frame = av.AudioFrame
         self._clock = (folder / clock_file(first.source)).open("w", encoding="utf-8")
