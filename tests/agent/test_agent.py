@@ -144,7 +144,7 @@ async def test_a_user_who_speaks_over_the_system_is_heard(echo: Echo) -> None:
 
 
 async def test_what_was_said_before_a_pause_counts_and_what_is_said_in_it_does_not() -> None:
-    published = Published()
+    published, tapped = Published(), list[int]()
     made = agent(FakeSource([]), FakeWords(["before", "after"]), published)
     chunks = [
         AudioChunk(np.full(FRAME, 0.5 if 10 <= n % 50 < 30 else 0.0, np.float32), n * FRAME_NS, n) for n in range(150)
@@ -163,9 +163,14 @@ async def test_what_was_said_before_a_pause_counts_and_what_is_said_in_it_does_n
                     await asyncio.sleep(0)
             audio.close()
 
-    made._source = Scripted()
+    def tap(captured: AudioChunk | VideoFrame) -> AudioChunk | VideoFrame:
+        tapped.append(captured.sequence)
+        return captured
+
+    made._source, made._tap = Scripted(), tap
     async with asyncio.timeout(10):
         await made.run()
+    assert tapped == [*range(25), *range(90, 150)], "what is said in a pause isn't recorded"
     assert [one.utterance.text for one in published] == ["before", "after"]
     spans = [(one.utterance.start_ns // FRAME_NS, one.utterance.end_ns // FRAME_NS) for one in published]
     assert spans == [(10, 25), (110, 130)]
