@@ -18,7 +18,7 @@ from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Transcript, Turn, Utterance
 
 if TYPE_CHECKING:
-    from mer_agent.models.stream import Judgement  # not for real: it brings torch, which takes seconds
+    from mer_agent.models.stream import Judgement, Why  # not for real: it brings torch, which takes seconds
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ class GraphStream(Protocol):
 
     def preview(self, speaker: int | None, features: Mapping[str, Any]) -> Judgement:
         """Judges an utterance as if it ended now, and adds nothing."""
+        ...
+
+    def why(self, speaker: int | None, features: Mapping[str, Any]) -> Why:
+        """Gives what moves the judgement of an utterance that is about to be added."""
         ...
 
     def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Any]) -> Judgement | None:
@@ -96,7 +100,8 @@ class Conversation:
 
     Meanwhile `preview` guesses without a trace, and afterwards `revise` takes what came late.
 
-    `seats` names the speaker of each source of sound that is one speaker's own.
+    `seats` names the speaker of each source of sound that is one speaker's own; with `why`, final predictions say what
+    moved them.
     """
 
     def __init__(
@@ -109,8 +114,10 @@ class Conversation:
         label_set: str,
         model: str,
         seats: Mapping[str, int] | None = None,
+        why: bool = False,
     ) -> None:
         self._stream = stream
+        self._why = why
         self._encoders = tuple(encoders)
         self._speakers = speakers
         self._labels = tuple(labels)
@@ -177,9 +184,16 @@ class Conversation:
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()
         known = self._known(utterance, heard, past)
-        prediction = self._predict(
-            utterance, known, "final", lambda: self._stream.append(utterance.id, utterance.speaker, known.features)
-        )
+        moved: dict[str, Mapping[str, float]] = {}
+
+        def judge() -> Judgement:
+            if self._why:
+                why = self._stream.why(utterance.speaker, known.features)
+                moved.update(modalities=why.modalities, turns=why.turns)
+            return self._stream.append(utterance.id, utterance.speaker, known.features)
+
+        prediction = self._predict(utterance, known, "final", judge)
+        prediction = replace(prediction, why=moved or None)
         self._next += 1
         self._remember(_Judged(_light(prediction), known.features, past, self._next))
         return prediction

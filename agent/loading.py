@@ -47,6 +47,8 @@ class Models:
     encoders: tuple[Encoder, ...]
     fusion: ARIIGCN | JointFusion
     card: Card
+    why: bool = False
+    """Whether final predictions say what moved them."""
 
     def conversation(self, speakers: SpeakerTracker, seats: Mapping[str, int] | None = None) -> Conversation:
         """Gives a conversation that remembers nothing yet; `seats`: source of sound -> the one speaker it is of."""
@@ -58,6 +60,7 @@ class Models:
             label_set=self.card.label_set,
             model=self.card.name,
             seats=seats,
+            why=self.why,
         )
 
     def capabilities(self, agent: str, words: str, *, publishes_text: bool) -> CapabilitiesMessage:
@@ -117,7 +120,7 @@ async def load(settings: Settings, inference: Inference) -> Models:
             both.create_task(partial_words.warm_up())
         loading = both.create_task(inference.run(_load_encoders_and_fusion, settings))
     encoders, fusion, card = loading.result()
-    models = Models(SileroVad(), words, partial_words, encoders, fusion, card)
+    models = Models(SileroVad(), words, partial_words, encoders, fusion, card, settings.model.why)
     await inference.run(_warm_up, models)
     return models
 

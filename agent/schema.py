@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -69,6 +70,15 @@ class Message(Wire):
     agent: TopicSegment = Field(description="name of the agent, as in the topic")
 
 
+class Why(BaseModel):
+    """By how much the label's probability falls without each modality and each earlier utterance."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    modalities: dict[str, SignedUnit] = Field(description="of text, audio and visual, those that were there")
+    turns: dict[str, SignedUnit] = Field(description="ids of earlier utterances")
+
+
 class EmotionMessage(Message):
     """The emotion of one utterance, with everything a reader needs in order to weigh it."""
 
@@ -91,6 +101,7 @@ class EmotionMessage(Message):
     confidence: Probability = Field(description="probability of the label")
     valence: SignedUnit | None = Field(default=None, description="-1 unpleasant to 1 pleasant, if the model tells")
     arousal: SignedUnit | None = Field(default=None, description="-1 calm to 1 excited, if the model tells")
+    why: Why | None = Field(default=None, description="what moved the label, if the agent was told to say it")
     explanation: str | None = Field(default=None, description="why, in words, if the model tells; may quote the text")
     modalities_used: tuple[str, ...] = Field(description="of text, audio and visual, those that were judged")
     modalities_missing: tuple[str, ...] = Field(description="of text, audio and visual, those that were not there")
@@ -240,6 +251,7 @@ def to_message(
         confidence=round(float(prediction.confidence), 6),
         valence=None if prediction.valence is None else round(float(prediction.valence), 4),
         arousal=None if prediction.arousal is None else round(float(prediction.arousal), 4),
+        why=None if prediction.why is None else _rounded(prediction.why),
         modalities_used=prediction.modalities_used,
         modalities_missing=prediction.modalities_missing,
         context_length=prediction.context_length,
@@ -249,6 +261,10 @@ def to_message(
         closed_by=utterance.closed_by,
         degraded=prediction.degraded,
     )
+
+
+def _rounded(why: Mapping[str, Mapping[str, float]]) -> Why:
+    return Why(**{part: {name: round(float(value), 4) for name, value in own.items()} for part, own in why.items()})
 
 
 def _checked(segment: str) -> str:

@@ -163,6 +163,7 @@ class ModelSettings(Section):
     """What judges the emotion."""
 
     checkpoint: str = Field(default="iemocap6", description="a shipped checkpoint, or the path of a .safetensors file")
+    why: bool = Field(default=False, description="say of each final prediction what moved it, as far as it is numbers")
 
 
 class WeightsSettings(Section):

@@ -76,12 +76,21 @@ class GraphState:
         return state
 
     @torch.no_grad()
-    def preview(self, node: Tensor, speaker: int | None) -> Tensor:
-        """Gives the state [d] that `append` would give, and adds nothing."""
+    def preview(self, node: Tensor, speaker: int | None, *, unheard: int | None = None) -> Tensor:
+        """Gives the state [d] that `append` would give, and adds nothing.
+
+        `unheard`: number of a node that this one shall not look at; what it left in others stays.
+        """
         if self._filled == self._places:
             self._move_back()
         self._put(self._filled, node, speaker)
-        return self._compute(self._filled)
+        if unheard is None:
+            return self._compute(self._filled)
+        before = self._tombstones, self._alive.clone()
+        self._tombstones, self._alive[unheard - self._first] = True, False
+        state = self._compute(self._filled)
+        self._tombstones, self._alive = before
+        return state
 
     @torch.no_grad()
     def revise(self, number: int, node: Tensor, speaker: int | None) -> Tensor | None:

@@ -34,6 +34,15 @@ class Judgement:
     """Valence, activation and dominance from -1 to 1, where the model was taught to tell them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What moved a judgement: by how much its label's probability falls without each; below 0 it spoke against it."""
+
+    modalities: Mapping[Modality, float]
+    turns: Mapping[str, float]
+    """Of the utterances that it looks at directly, by their ids."""
+
+
 class Stream:
     """One conversation's state beside a model that never changes. Not for two threads at once.
 
@@ -70,6 +79,32 @@ class Stream:
         nodes = self._nodes(features)
         states = [graph.preview(node, speaker) for graph, node in zip(self._graphs, nodes, strict=True)]
         return self._judge(states, len(self), features)
+
+    @torch.no_grad()
+    def why(self, speaker: int | None, features: Mapping[str, Tensor]) -> Why:
+        """Gives what moves the judgement of an utterance that is about to be added: each left out once.
+
+        It costs a preview for each modality and for each earlier utterance in the window.
+        """
+        judged = self.preview(speaker, features).probabilities
+        label = int(judged.argmax())
+        modalities: dict[Modality, float] = {}
+        for modality in self._model.modalities:
+            own = [spec.id for spec in self._model.specs if spec.modality == modality]
+            if any(name in features for name in own):
+                rest = {name: value for name, value in features.items() if name not in own}
+                modalities[modality] = float(judged[label] - self.preview(speaker, rest).probabilities[label])
+        nodes = self._nodes(features)
+        turns = {}
+        for name, number in self._numbers.items():
+            if number >= len(self) - cast(SpeakerGraph, self._model.graphs[0]).window:
+                states = [
+                    graph.preview(node, speaker, unheard=number)
+                    for graph, node in zip(self._graphs, nodes, strict=True)
+                ]
+                without = self._judge(states, len(self), features).probabilities
+                turns[name] = float(judged[label] - without[label])
+        return Why(modalities, turns)
 
     @torch.no_grad()
     def revise(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement | None:

@@ -200,3 +200,5 @@ class Prediction:
     """-1 unpleasant to 1 pleasant, if the model tells."""
     arousal: float | None = None
     """-1 calm to 1 excited, if the model tells."""
+    why: Mapping[str, Mapping[str, float]] | None = None
+    """`modalities` and `turns` (utterance ids) -> by how much the label's probability falls without each."""

@@ -220,3 +220,34 @@ def test_misuse_is_told():
     assert len(stream) == 1
     with pytest.raises(RuntimeError, match="eval"):
         build().train().stream()
+
+
+@given(conversations(12), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_why_leaves_each_part_out_once_and_leaves_no_trace(turns, seed):
+    model = build(seed=seed % 3)
+    asked, plain = model.stream(), model.stream()
+    for at, (speaker, features) in enumerate(turns):
+        why = asked.why(speaker, features)
+        before = plain.preview(speaker, features)
+        assert set(why.modalities) == set(before.used)
+        assert set(why.turns) == {f"u{i}" for i in range(max(0, at - WINDOW), at)}
+        label = int(before.probabilities.argmax())
+        for modality, share in why.modalities.items():
+            rest = {s.id: features[s.id] for s in SPECS if s.id in features and s.modality != modality}
+            without = plain.preview(speaker, rest).probabilities[label]
+            assert share == pytest.approx(float(before.probabilities[label] - without), abs=1e-5)
+        judged = [stream.append(f"u{at}", speaker, features).probabilities for stream in (asked, plain)]
+        assert torch.equal(*judged)
+
+
+def test_the_only_earlier_turn_left_out_is_no_earlier_turn_at_all():
+    model = build(layers=1)
+    stream, empty = model.stream(), model.stream()
+    features = {spec.id: torch.ones(spec.dimension) for spec in SPECS}
+    stream.append("first", 0, {name: -value for name, value in features.items()})
+    why = stream.why(1, features)
+    label = int(stream.preview(1, features).probabilities.argmax())
+    with_it, without = (one.preview(1, features).probabilities[label] for one in (stream, empty))
+    assert why.turns["first"] == pytest.approx(float(with_it - without), abs=1e-5)
+    assert abs(why.turns["first"]) > 1e-4
