@@ -41,6 +41,15 @@ PLANS: dict[str, Plan] = {
         ),
         seeds=3,
     ),
+    "joint-rivals": Plan(
+        "MultiEMO's fusion with the features that the other models read (IEMOCAP-6)",
+        (
+            Row("MultiEMO, text + voice vectors", "multi-emo", published=69.18),
+            Row("MultiEMO, text", "multi-emo", modalities=("text",), published=64.48),
+            Row("MultiEMO, voice vectors", "multi-emo", modalities=("audio",), published=38.89),
+        ),
+        seeds=3,
+    ),
     "joint-speech": Plan(
         "Joint-vector fusion on acted speech, one row a fold of speakers",
         tuple(

@@ -19,6 +19,7 @@ from mer_agent.models.fusions import FUSIONS, Fusion
 from mer_agent.models.gru import PastGRU
 from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.lr_gcn import LRGCN
+from mer_agent.models.multi_emo import MultiEMO
 from mer_agent.models.text_cnn import TextCNN
 
 Build = Callable[[Sequence[FeatureSpec], int, dict[str, Any]], nn.Module]
@@ -39,6 +40,7 @@ MODELS: dict[str, Build] = {
     "dialogue-gcn": _plain(DialogueGCN),
     "ctnet": _plain(CTNet),
     "lr-gcn": _plain(LRGCN),
+    "multi-emo": _plain(MultiEMO),
     "c-mfn": _plain(CMFN),
     **{f"fusion-{name}": _plain(Fusion, fusion=name) for name in FUSIONS},
 }

@@ -12,6 +12,7 @@ from mer_agent.models.dialogue_gcn import DialogueGCN
 from mer_agent.models.dialogue_rnn import DialogueRNN
 from mer_agent.models.fusions import Fusion
 from mer_agent.models.lr_gcn import LRGCN
+from mer_agent.models.multi_emo import MultiEMO
 from mer_agent.models.text_cnn import TextCNN
 
 SPECS = (
@@ -40,6 +41,7 @@ PEERS = {
     "dialogue-gcn-bare": (DialogueGCN, {**GRAPH, "attention": False}),
     "ctnet": (CTNet, {"dimension": 8, "heads": 2, "units": 8, "hidden": 8}),
     "lr-gcn": (LRGCN, {**GRAPH, "heads": 2, "layers": 2}),
+    "multi-emo": (MultiEMO, {"dimension": 8, "heads": 2, "units": 8, "hidden": 8}),
     "c-mfn": (CMFN, {"dimension": 8, "units": 8, "memory": 8, "context": 3, "heads": 2}),
     **{
         f"fusion-{name}{'-context' if units else ''}": (
