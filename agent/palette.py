@@ -1,4 +1,4 @@
-"""Colours of emotions that people with any kind of colour vision can tell apart (Okabe and Ito, 2008, with a lighter grey).
+"""Colours of emotions that people with any colour vision can tell apart (Okabe and Ito, 2008, with a lighter grey).
 
 No label of a set shares its colour with another one of the same set; sets share where they mean the same.
 """
