@@ -101,7 +101,7 @@ class Conversation:
     Meanwhile `preview` guesses without a trace, and afterwards `revise` takes what came late.
 
     `seats` names the speaker of each source of sound that is one speaker's own; with `why`, final predictions say what
-    moved them.
+    moved them. A label whose probability is under `abstain_below` is not given; the distribution is.
     """
 
     def __init__(
@@ -115,9 +115,11 @@ class Conversation:
         model: str,
         seats: Mapping[str, int] | None = None,
         why: bool = False,
+        abstain_below: float = 0.0,
     ) -> None:
         self._stream = stream
         self._why = why
+        self._abstain_below = abstain_below
         self._encoders = tuple(encoders)
         self._speakers = speakers
         self._labels = tuple(labels)
@@ -265,7 +267,8 @@ class Conversation:
             failed.append(self._model)
         timings_ms = {**known.timings_ms, "fusion": _since_ms(begun)}
         distribution = dict(zip(self._labels, judgement.probabilities.tolist(), strict=True)) if judgement else {}
-        label = max(distribution, key=distribution.__getitem__, default=None)
+        likeliest = max(distribution, key=distribution.__getitem__, default=None)
+        confidence = distribution[likeliest] if likeliest else 0.0
         used = judgement.used if judgement else ()
         return Prediction(
             utterance=utterance,
@@ -273,8 +276,8 @@ class Conversation:
             revision=0,
             label_set=self._label_set,
             distribution=distribution,
-            label=label,
-            confidence=distribution[label] if label else 0.0,
+            label=likeliest if confidence >= self._abstain_below else None,
+            confidence=confidence,
             modalities_used=used,
             modalities_missing=tuple(modality for modality in MODALITIES if modality not in used),
             context_length=judgement.context_length if judgement else 0,

@@ -49,6 +49,8 @@ class Models:
     card: Card
     why: bool = False
     """Whether final predictions say what moved them."""
+    abstain_below: float = 0.0
+    """Probability below which a label is not given."""
 
     def conversation(self, speakers: SpeakerTracker, seats: Mapping[str, int] | None = None) -> Conversation:
         """Gives a conversation that remembers nothing yet; `seats`: source of sound -> the one speaker it is of."""
@@ -61,6 +63,7 @@ class Models:
             model=self.card.name,
             seats=seats,
             why=self.why,
+            abstain_below=self.abstain_below,
         )
 
     def capabilities(self, agent: str, words: str, *, publishes_text: bool) -> CapabilitiesMessage:
@@ -120,7 +123,8 @@ async def load(settings: Settings, inference: Inference) -> Models:
             both.create_task(partial_words.warm_up())
         loading = both.create_task(inference.run(_load_encoders_and_fusion, settings))
     encoders, fusion, card = loading.result()
-    models = Models(SileroVad(), words, partial_words, encoders, fusion, card, settings.model.why)
+    told = settings.model
+    models = Models(SileroVad(), words, partial_words, encoders, fusion, card, told.why, told.abstain_below)
     await inference.run(_warm_up, models)
     return models
 

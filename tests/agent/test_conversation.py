@@ -196,3 +196,15 @@ def test_a_revision_that_changes_nothing_is_none() -> None:
     for number in range(1, REVISABLE + 1):
         setup.say(number)
     assert setup.conversation.revise("u0", transcript=Transcript("too late")) is None
+
+
+def test_a_label_that_is_not_sure_enough_is_not_given_but_the_distribution_is() -> None:
+    setup = Setup()
+    setup.conversation = Conversation(
+        setup.stream, [setup.text], Alternating(), labels=LABELS, label_set="two", model="fake", abstain_below=0.85
+    )
+    first, second = setup.say(0), setup.say(1)
+    assert (first.label, second.label) == ("happy", None)
+    assert second.confidence == pytest.approx(0.8)
+    assert second.distribution == pytest.approx({"happy": 0.2, "sad": 0.8})
+    assert second.degraded is None
