@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -101,16 +102,20 @@ class _UnsupportedError(BrokerError):
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt, except for three things.
+    """aiomqtt, except for four things.
 
     It no longer waits to write to a socket that is closed. aiomqtt 2.5 asks the event loop for that a moment too late:
     when the broker dies in between, the loop logs a traceback, or watches somebody else's socket that got the same
-    number. It notices when the broker hangs up instead of greeting us, and when it acknowledges a message only in
-    order to refuse it.
+    number. It doesn't ask whether a socket can be written to before it tries. It notices when the broker hangs up
+    instead of greeting us, and when it acknowledges a message only in order to refuse it.
     """
 
     refusals = 0
     """How many messages the broker has refused."""
+
+    def __init__(self, *where: Any, **options: Any) -> None:
+        super().__init__(*where, **options)
+        self._thread = threading.get_ident()
 
     def _on_disconnect(self, *what: Any) -> None:
         if not self._connected.done():
@@ -133,7 +138,17 @@ class _Client(aiomqtt.Client):
             if sock.fileno() >= 0:
                 self._loop.add_writer(sock.fileno(), write)
 
-        self._loop.call_soon_threadsafe(register)
+        def write_now() -> None:
+            write()
+            if client.want_write():  # the kernel takes no more
+                register()
+
+        # While it connects, paho calls from a thread. Later a message can go out at once, which spares the event loop
+        # a round and the kernel four calls for each.
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(write_now)
+        else:
+            self._loop.call_soon_threadsafe(register)
 
 
 class _Connection:
