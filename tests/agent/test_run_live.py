@@ -103,8 +103,8 @@ def test_live_gives_the_labels_of_the_replay_and_survives_both_devices(
     agent.until("video-0: .*trying again", 3)
     pulse.start()
     camera.plug()
-    agent.until("audio-0: is back", 6)
-    agent.until("video-0: is back", 6)
+    agent.until("audio-0: is back", 12)  # pauses between tries grow to eight seconds
+    agent.until("video-0: is back", 12)
     assert agent.interrupt() < 3.0, agent.said
     assert agent.process.returncode == 130
     assert "Traceback" not in agent.said
