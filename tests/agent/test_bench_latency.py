@@ -82,7 +82,7 @@ def test_cpu_time_counts_what_a_process_has_started() -> None:
 def test_a_system_that_fails_says_why() -> None:
     broken = Settings.model_validate({"model": {"checkpoint": "nobody"}})
     needs.weights("whisper-base")
-    with pytest.raises(FaultError, match="agent failed: .*no checkpoint is called 'nobody'"):
+    with pytest.raises(FaultError, match=r"agent failed: .*no checkpoint is called 'nobody'"):
         latency(broken, [SESSION], 5.0, ("agent",))
 
 

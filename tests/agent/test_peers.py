@@ -11,7 +11,7 @@ from mer_agent.errors import FaultError
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(peers, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(peers, "PEERS", {"nobody": (("--version",),), "broken": (("--no-such-option",),)})
+    monkeypatch.setattr(peers, "PEERS", {"nobody": (("--no-index", "pip"),), "broken": (("--no-such-option",),)})
     return tmp_path / "mer-agent" / "peers"
 
 
@@ -26,7 +26,7 @@ def test_an_environment_is_made_once_and_is_not_ours(cache: Path) -> None:
 
 
 def test_what_cannot_be_installed_is_said_and_tried_again(cache: Path) -> None:
-    with pytest.raises(FaultError, match="broken can't be installed into .*no such option.*--no-peer"):
+    with pytest.raises(FaultError, match=r"broken can't be installed into .*no such option.*--no-peer"):
         peers.python("broken")
     assert not (cache / "broken" / "installed").exists()
 
