@@ -3,7 +3,9 @@
 `base` says what an encoder is and which one makes which feature:
 
     text        what was said    text/mpnet@1, text/mpnet-layers@1, text/minilm@1
+    tokens      its words one by one  text/mpnet-tokens@1, a sequence (sequences)
     voice       the voice        audio/ge2e@1
+    mel         its picture      audio/mel@1, a sequence
     voice_emotion  the emotion in it  audio/emotion@1
     prosody     how it was said  audio/prosody@1, by pitch, loudness, harmonicity, syllables (framing, lags)
 
