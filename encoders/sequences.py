@@ -22,5 +22,5 @@ def lay_out(steps: Tensor, most: int) -> Tensor:
 
 def take_apart(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Gives rows [N, most * width] as steps [N, most, width], and which of them are there, bool [N, most]."""
-    steps = rows.unflatten(1, (most, -1))
+    steps = rows.view(len(rows), most, rows.shape[1] // most)
     return steps, steps.any(-1)

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from mer_agent.models.ar_iigcn import ARIIGCN
+from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.stream import Stream
 
 
 def bench(
-    model: ARIIGCN,
+    model: ARIIGCN | JointFusion,
     lengths: Sequence[int] = (10, 1_000, 100_000),
     *,
     repeats: int = 400,
@@ -42,7 +43,7 @@ def bench(
 
 
 def _bench(
-    model: ARIIGCN, lengths: Sequence[int], repeats: int, progress: Callable[[int], None] | None
+    model: ARIIGCN | JointFusion, lengths: Sequence[int], repeats: int, progress: Callable[[int], None] | None
 ) -> dict[str, Any]:
     torch.manual_seed(0)
     turns = [{spec.id: torch.randn(spec.dimension) for spec in model.specs} for _ in range(64)]

@@ -200,7 +200,7 @@ class JointFusion(nn.Module):
         )
         order = torch.as_tensor(lengths).argsort(stable=True)
         parts = []
-        for rows in order.split(TOGETHER):
+        for rows in torch.split(order, TOGETHER):
             some = {key: value[rows] for key, value in features.items()}
             parts.append(self._read(some, {key: value[rows] for key, value in present.items()}))
         return torch.cat(parts)[order.argsort()]
@@ -242,7 +242,7 @@ class JointFusion(nn.Module):
         """
         from mer_agent.models.joint_pretrained import load_layers
 
-        load_layers(self, **self.pretrained)
+        load_layers(self, language=self.pretrained["language"], vision=self.pretrained["vision"])
 
     def stream(self) -> Stream:
         """Gives a new conversation, to be fed utterance by utterance. Put the model in `eval()` first."""

@@ -11,10 +11,13 @@ from typing import Any
 
 from mer_agent.models.plan import Plan, Row
 from mer_agent.models.speech_data import FOLDS
+from mer_agent.streams.types import Modality
 
 _NAME = "joint-fusion"
 _OURS = "joint vectors"
 _ALONE: dict[str, Any] = {"shape": {"context": 0}}
+
+_HEARD: tuple[tuple[str, tuple[Modality, ...]], ...] = (("mel", ("audio",)), ("mel + the constant words", ()))
 
 
 def _row(name: str, published: float | None = None, **changes: Any) -> Row:
@@ -54,7 +57,7 @@ PLANS: dict[str, Plan] = {
         "Joint-vector fusion on acted speech, one row a fold of speakers",
         tuple(
             Row(f"fold {fold}, {what}", _NAME, f"acted-{fold}", modalities=modalities)
-            for what, modalities in (("mel", ("audio",)), ("mel + the constant words", ()))
+            for what, modalities in _HEARD
             for fold in range(FOLDS)
         ),
         seeds=1,

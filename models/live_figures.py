@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import NO_LABEL, Batch
+from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.learner import MIDDLE_OF_SCALE
 from mer_agent.models.meld import MELD_LABELS
 from mer_agent.models.metrics import agreement, scores
@@ -25,7 +26,7 @@ ABSTAIN_RISK = 0.25
 
 
 @torch.no_grad()
-def told(model: ARIIGCN, batch: Batch, modalities: Sequence[Modality] | None = None) -> Told:
+def told(model: ARIIGCN | JointFusion, batch: Batch, modalities: Sequence[Modality] | None = None) -> Told:
     """Gives what the model says of a batch that shows these modalities only (all if not given)."""
     hidden = [spec.id for spec in model.specs if modalities is not None and spec.modality not in modalities]
     known = batch.labels != NO_LABEL

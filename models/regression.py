@@ -18,6 +18,7 @@ from mer_agent.errors import CheckpointError
 from mer_agent.models import checkpoint, live_figures, train_live
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import Batch
+from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.live_data import Mix
 
 RESAMPLES = 2000
@@ -41,7 +42,9 @@ class Comparison:
         return self.high < 0
 
 
-def compare(candidate: ARIIGCN, shipped: ARIIGCN, parts: Mapping[str, Batch], seed: int = 0) -> list[Comparison]:
+def compare(
+    candidate: ARIIGCN | JointFusion, shipped: ARIIGCN | JointFusion, parts: Mapping[str, Batch], seed: int = 0
+) -> list[Comparison]:
     """Gives the comparison of two models of the same labels on each part."""
     found = []
     for name, batch in parts.items():
