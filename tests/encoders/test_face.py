@@ -224,3 +224,48 @@ class TestRealFaces:
             if any(within):
                 assert listener.mouth_motion < 0.5 * reading.seen.mouth_motion
         assert not any(cut_s[0] < at_ns / NS_PER_S < cut_s[1] for at_ns, _ in reading.seen.sightings)
+
+
+@pytest.mark.real_weights
+class TestShipped:
+    @pytest.fixture
+    def shipped_encoder(self) -> FaceEncoder:
+        torch.set_num_threads(1)
+        needs.weights("yunet")
+        encoder = base.create(FEATURE, "cpu")
+        assert isinstance(encoder, FaceEncoder)
+        return encoder
+
+    def test_it_is_small_and_says_what_it_is(self, shipped_encoder: FaceEncoder) -> None:
+        card = shipped.read_card("face")
+        assert shipped_encoder.dimension == 512
+        assert (shipped.FOLDER / "face.safetensors").stat().st_size < 5_000_000
+        assert card.feature == FEATURE
+        assert card.figures["test"]["n"] == 3153
+        assert card.figures["test"]["accuracy"] >= 80
+        assert "research" in card.terms
+
+    def test_a_real_clip_is_read_and_a_blank_one_is_not(self, shipped_encoder: FaceEncoder) -> None:
+        frames = sample_frames()[:10]
+        seen, blind = shipped_encoder.read(
+            [
+                Utterance("u", None, 0, NS_PER_S, frames=frames),
+                Utterance("v", None, 0, NS_PER_S, frames=tuple(video(np.zeros((90, 160, 3), np.uint8)))),
+            ]
+        )
+        assert seen is not None
+        assert blind is None
+        assert sum(seen.emotions.values()) == pytest.approx(1, abs=1e-5)
+        assert seen.feature.shape == (512,)
+
+    @pytest.mark.skipif(not MEDIA.is_dir(), reason="MER_DATA_DIR holds no media")
+    def test_a_woman_who_smiles_while_she_talks_is_happier_than_one_who_argues(
+        self, shipped_encoder: FaceEncoder
+    ) -> None:
+        happiness = []
+        for name in ("hdtf_WDA_KatieHill_000.mp4", "meld_test_dia169_utt6.mp4"):
+            frames = tuple(video_frames(MEDIA / name, rate_hz=5))[:15]
+            (reading,) = shipped_encoder.read([Utterance("u", None, 0, frames[-1].captured_ns, frames=frames)])
+            assert reading is not None
+            happiness.append(reading.emotions["happiness"])
+        assert happiness[0] > happiness[1]
