@@ -56,10 +56,10 @@ def compare(
         n = len(cells[0])
         drawn = torch.randint(n, (RESAMPLES, n), generator=random)
         old, new = (weighted_f1(cell[drawn], classes) for cell in cells)
-        whole = [float(weighted_f1(cell[None], classes)[0]) for cell in cells]
+        before, now = (float(weighted_f1(cell[None], classes)[0]) for cell in cells)
         tail = (1 - CONFIDENCE) / 2
         low, high = torch.quantile(new - old, torch.tensor([tail, 1 - tail], dtype=torch.double)).tolist()
-        found.append(Comparison(name, *whole, low, high, n))
+        found.append(Comparison(name, before, now, low, high, n))
     return found
 
 

@@ -268,9 +268,8 @@ def train_all(
         for part, batches in (("valid", data.valid), ("test", data.test))
     }
     best = max(range(len(models)), key=lambda at: each["valid"][at]["weighted_f1"])
-    figures = {"protocol": "clean", "meld_seeds": {"seeds": list(seeds)}}
-    for part, own in each.items():
-        figures["meld_seeds"] |= {part: _summary(own)}
+    summary = {part: _summary(own) for part, own in each.items()}
+    figures: dict[str, Any] = {"protocol": "clean", "meld_seeds": {"seeds": list(seeds), **summary}}
     figures |= live_figures.of(models[best], data.valid, data.test)
     live_figures.draw_risk(figures, folder / "live-risk.png")
     save(
