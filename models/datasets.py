@@ -208,7 +208,10 @@ def _affect(path: Path, ids: Sequence[str]) -> Tensor | None:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                rows[row["utterance_id"]] = [float(row[c] or "nan") for c in ("valence", "activation", "dominance")]
+                rated = [float(row[c] or "nan") for c in ("valence", "activation", "dominance")]
+                # The file counts valence from pleasant to unpleasant and activation from excited to calm: its happy
+                # utterances have a valence of 2.05 on average, its angry ones 4.09.
+                rows[row["utterance_id"]] = [6 - rated[0], 6 - rated[1], rated[2]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"can't read the ratings in {path}: {error!r}") from error
     return torch.tensor([rows.get(name, [math.nan] * 3) for name in ids])

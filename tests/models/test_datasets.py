@@ -56,7 +56,7 @@ def test_ratings_are_read_where_they_are(tmp_path):
     path.write_text("utterance_id,valence,activation,dominance,raters\ntrain0_1,3.5,2,,2\n")
     affect = read(tmp_path).part("train").affect
     assert affect.shape == (80, 3)
-    assert affect[1, :2].tolist() == [3.5, 2]
+    assert affect[1, :2].tolist() == [2.5, 4]  # in the file 5 is unpleasant and calm
     assert int(affect.isnan().sum()) == 80 * 3 - 2
     path.write_text("utterance_id,valence\ntrain0_1,high\n")
     with pytest.raises(DataError, match=r"dimensional\.csv"):
