@@ -31,7 +31,7 @@ from mer_agent.encoders import base, weights
 from mer_agent.encoders.base import Encoder
 from mer_agent.errors import InputError, WeightsError
 from mer_agent.inference import ThreadInference
-from mer_agent.models.stream import Judgement
+from mer_agent.models.stream import Judgement, Why
 from mer_agent.perception import Perception, Words
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams import engines
@@ -215,6 +215,10 @@ class _Notebook:
 
     def preview(self, speaker: int | None, features: Mapping[str, Any]) -> Judgement:
         """Nobody asks for it."""
+        raise NotImplementedError
+
+    def why(self, speaker: int | None, features: Mapping[str, Any]) -> Why:
+        """Nobody wants to know."""
         raise NotImplementedError
 
     def forget(self, speaker: int) -> int:

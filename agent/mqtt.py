@@ -12,9 +12,9 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
@@ -25,6 +25,8 @@ from mer_agent.connection import Connection, Delivery, Details, Will
 from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError, RefusedError
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0
@@ -33,6 +35,8 @@ ANSWER_S = 4.0
 """For the broker's first answer, and for saying goodbye."""
 ACK_S = 5.0
 """For the acknowledgement of a message: beyond that the connection is taken for half-open, and given up."""
+GRACE_S = 0.5
+"""For an answer that is under way when somebody is cancelled."""
 KEEPALIVE_S = 15
 """A silent connection is probed this often; after 1.5 times this the broker sends our last will."""
 INBOX = 1000
@@ -179,7 +183,7 @@ class _Connection:
     async def subscribe(self, *filters: str) -> None:
         with self._explained():
             for pattern in filters:
-                (granted,) = await self._client.subscribe(pattern, qos=1)
+                (granted,) = await _whole(self._client.subscribe(pattern, qos=1))
                 if getattr(granted, "value", granted) >= 0x80:
                     raise RefusedError(
                         f"the broker at {self._endpoint.url} doesn't let us read {pattern}; check its ACL"
@@ -201,6 +205,17 @@ class _Connection:
             yield
         except aiomqtt.MqttError as error:
             raise BrokerError(f"lost the broker at {self._endpoint.url} ({error})") from error
+
+
+async def _whole(subscribing: Coroutine[Any, Any, T]) -> T:
+    """Awaits a subscription to its end, even when cancelled: aiomqtt fails loudly on an answer nobody waits for."""
+    task = asyncio.create_task(subscribing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+            await asyncio.wait_for(task, GRACE_S)
+        raise
 
 
 def _publish_properties(details: Details, packet: int = PacketTypes.PUBLISH) -> Any:

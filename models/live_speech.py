@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mer_agent.encoders import shipped
+from mer_agent.encoders.base import Encoder
 from mer_agent.encoders.prosody import ProsodyEncoder
 from mer_agent.encoders.voice import VoiceEncoder, shared
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, pad
@@ -91,7 +92,7 @@ def mapped(inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
     middle, target = inputs.double().mean(0), outputs.double().mean(0)
     centred = inputs.double() - middle
     gram = centred.T @ centred + _RIDGE * torch.eye(centred.shape[1], dtype=torch.double)
-    weight = torch.linalg.solve(gram, centred.T @ (outputs.double() - target))
+    weight: Tensor = torch.linalg.solve(gram, centred.T @ (outputs.double() - target))
     return ((rows.double() - middle) @ weight + target).float()
 
 
@@ -115,7 +116,7 @@ def heard(clips: Sequence[Clip], say: Callable[[str], None]) -> tuple[dict[str, 
     ids = (VoiceEncoder.feature, ProsodyEncoder.feature)
     if not path.is_file():
         say(f"hearing {len(clips)} clips of acted speech")
-        encoders = (shared("cpu"), ProsodyEncoder())
+        encoders: tuple[Encoder, ...] = (shared("cpu"), ProsodyEncoder())
         kept: dict[str, Tensor] = {}
         for name, encoder in zip(ids, encoders, strict=True):
             found: list[Tensor | None] = []
