@@ -191,7 +191,7 @@ class Conversation:
         def judge() -> Judgement:
             if self._why:
                 why = self._stream.why(utterance.speaker, known.features)
-                moved.update(modalities=dict(why.modalities), turns=why.turns)
+                moved.update(modalities={str(modality): by for modality, by in why.modalities.items()}, turns=why.turns)
             return self._stream.append(utterance.id, utterance.speaker, known.features)
 
         prediction = self._predict(utterance, known, "final", judge)
