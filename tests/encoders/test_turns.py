@@ -27,7 +27,8 @@ def test_a_single_turn_is_what_the_library_makes_of_it(tiny):
     ids = torch.tensor([words(SAID[0])])
     with torch.inference_mode():
         expected = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.mean(1)
-    assert torch.allclose(states(tiny, SAID[:1], [1]), expected, atol=1e-6)
+    scaled = torch.nn.functional.layer_norm(expected, expected.shape[-1:])
+    assert torch.allclose(states(tiny, SAID[:1], [1]), scaled, atol=1e-5)
 
 
 def test_a_turn_depends_on_what_came_before_it_and_on_nothing_after_it(tiny):

@@ -13,7 +13,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(DATA))
 def test_a_data_set_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=name):
+    with pytest.raises(DataError, match="speech" if name.startswith("acted") else name):
         load(name, tmp_path, ("text/mpnet@1",))
 
 
