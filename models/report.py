@@ -82,11 +82,19 @@ def _what(plan: str, row: Row, runs: Runs) -> dict[str, Any]:
 
 
 def _against(each: Measured, row: Row) -> dict[str, Any] | None:
-    """Gives the comparison of a row with its plan's baseline, None for the baseline itself or where it is missing."""
+    """Gives the comparison of a row with its plan's baseline, None for the baseline itself or where it is missing.
+
+    Only seeds that both have are compared: a lucky seed that one row lacks would pass for a difference.
+    """
     base = each.plan.baseline
-    if base in (None, row.name) or not each.runs[base]:
+    if base in (None, row.name):
         return None
-    return {"baseline": base, **compare(each.runs[row.name], each.runs[base])}
+    own, theirs = ({run["seed"]: run for run in each.runs[name]} for name in (row.name, base))
+    common = sorted(own.keys() & theirs.keys())
+    if not common:
+        return None
+    compared = compare([own[seed] for seed in common], [theirs[seed] for seed in common])
+    return {"baseline": base, "seeds": common, **compared}
 
 
 def markdown(measured: Sequence[Measured], pictures: dict[str, str]) -> str:
@@ -114,10 +122,11 @@ def markdown(measured: Sequence[Measured], pictures: dict[str, str]) -> str:
 
 _PREFACE = """\
 Protocol `clean`: validation chose the epoch, or none was chosen. Weighted F1 in percent, mean ± sample deviation over
-the seeds (their number is n). Accuracy is also what the papers print as weighted average accuracy (WAA);
-ECE is the calibration error. "gain" is against the row marked *baseline*: its 95 % interval is a paired bootstrap over
-the test dialogues, p is Welch's t-test over the seeds; many rows are compared, so a single small p means little.
-"published" is what the paper prints for its own features, which no one else has: it is not a figure of this project."""
+the seeds (their number is n). Accuracy is also what the papers print as weighted average accuracy (WAA); ECE is the
+calibration error. "gain" is against the row marked *baseline*, over the seeds that both have: its 95 % interval is a
+paired bootstrap over the test dialogues, p is Welch's t-test over the seeds; many rows are compared, so a single small
+p means little. "published" is what the paper prints for its own features, which no one else has: it is not a figure of
+this project."""
 
 _PAPER = """\
 What the papers' practice would report for the very same runs: the epoch with the best *test* score. Nobody could choose

@@ -11,7 +11,6 @@ from support import tiny_iemocap
 
 from mer_agent.models import checkpoint
 from mer_agent.models.bench_imputation import STAGE, bench
-from mer_agent.models.corpora import load
 from mer_agent.models.recipe import Recipe
 from mer_agent.models.runs import keep
 from mer_agent.models.train import train
@@ -30,15 +29,7 @@ IMPUTING = replace(TINY, **{**STAGE, "shape": {**TINY.shape, "impute": True}})
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_iemocap.write(folder)
-    return load(
-        "iemocap",
-        folder,
-        tiny_iemocap.FEATURES,
-        encode_texts=tiny_iemocap.encode_texts,
-        descriptors=tiny_iemocap.DESCRIPTORS,
-    )
+    return tiny_iemocap.corpus(tmp_path_factory.mktemp("data"))
 
 
 def test_the_record_has_every_way_and_what_is_left(data):

@@ -12,7 +12,6 @@ from mer_agent.errors import ConfigError
 from mer_agent.models.adversarial import Adversary
 from mer_agent.models.ar_iigcn import Output
 from mer_agent.models.batch import NO_LABEL, Batch, presence
-from mer_agent.models.corpora import load
 from mer_agent.models.learner import class_weights, loss_of
 from mer_agent.models.objectives import READINGS
 from mer_agent.models.recipe import Recipe, feature_specs
@@ -32,15 +31,7 @@ EVERYTHING = replace(SMALL, w1=0.1, w2=0.1, w3=0.1, scl=0.1, adversary={"paired"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_iemocap.write(folder)
-    corpus = load(
-        "iemocap",
-        folder,
-        tiny_iemocap.FEATURES,
-        encode_texts=tiny_iemocap.encode_texts,
-        descriptors=tiny_iemocap.DESCRIPTORS,
-    )
+    corpus = tiny_iemocap.corpus(tmp_path_factory.mktemp("data"))
     ratings = torch.randn(len(corpus.batch), 3, generator=torch.Generator().manual_seed(0)) + 3
     return replace(corpus, batch=replace(corpus.batch, affect=ratings))
 

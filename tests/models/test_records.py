@@ -11,21 +11,12 @@ from support import made_records, tiny_iemocap
 
 from mer_agent.errors import DataError
 from mer_agent.models import records
-from mer_agent.models.corpora import load
 from mer_agent.models.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_iemocap.write(folder)
-    return load(
-        "iemocap",
-        folder,
-        tiny_iemocap.FEATURES,
-        encode_texts=tiny_iemocap.encode_texts,
-        descriptors=tiny_iemocap.DESCRIPTORS,
-    )
+    return tiny_iemocap.corpus(tmp_path_factory.mktemp("data"))
 
 
 def test_predictions_survive_packing():

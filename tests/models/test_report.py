@@ -89,3 +89,14 @@ def test_the_published_page_is_what_the_committed_records_give():
     )
     for picture in drawn.values():
         assert (DOCS / picture).is_file(), f"{picture} was not drawn"
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(measured):
+    whole = measured[0]
+    row = whole.plan.rows[0]
+    fewer = report.Measured(whole.name, whole.plan, {**whole.runs, row.name: whole.runs[row.name][:2]})
+    against = report._against(fewer, row)
+    assert against["seeds"] == [0, 1]
+    level = report.Measured(whole.name, whole.plan, {**fewer.runs, "floor": whole.runs["floor"][:2]})
+    assert against == report._against(level, row)
+    assert against != report._against(whole, row)

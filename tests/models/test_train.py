@@ -12,7 +12,6 @@ from support import tiny_iemocap
 from mer_agent.errors import DataError
 from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import Output
-from mer_agent.models.corpora import load
 from mer_agent.models.evaluate import draw_confusion, judge
 from mer_agent.models.learner import loss_of
 from mer_agent.models.recipe import Recipe, drop_features, feature_specs
@@ -32,15 +31,7 @@ TINY = Recipe(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_iemocap.write(folder)
-    return load(
-        "iemocap",
-        folder,
-        tiny_iemocap.FEATURES,
-        encode_texts=tiny_iemocap.encode_texts,
-        descriptors=tiny_iemocap.DESCRIPTORS,
-    )
+    return tiny_iemocap.corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

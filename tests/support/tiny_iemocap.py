@@ -10,6 +10,7 @@ import random
 import numpy as np
 import torch
 
+from mer_agent.models.corpora import load
 from mer_agent.models.datasets import IEMOCAP_LABELS, PROSODY_COLUMNS
 
 FEATURES = ("text/mpnet@1", "audio/ge2e@1", "audio/prosody@1")
@@ -67,3 +68,9 @@ def encode_texts(texts):
             total += torch.randn(16, generator=torch.Generator().manual_seed(seed))
         rows.append(total if text else None)
     return rows
+
+
+def corpus(folder):
+    """Writes the look-alike into `folder` and loads it with all features."""
+    write(folder)
+    return load("iemocap", folder, FEATURES, encode_texts=encode_texts, descriptors=DESCRIPTORS)
