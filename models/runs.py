@@ -29,6 +29,7 @@ FEATURES = {
 
 SEQUENCES = {
     "meld": ("text/mpnet-tokens@1", "audio/prosody@1"),
+    "mosi": FEATURES["mosi"][:2],  # words and sound are all that it can read
     **{f"acted-{fold}": ("text/mpnet-tokens@1", "audio/mel@1") for fold in range(5)},
 }
 """What joint-fusion reads elsewhere than on IEMOCAP: only acted speech has recordings at hand, so only it has mel."""
