@@ -64,7 +64,7 @@ class Row:
     modalities: tuple[Modality, ...] = ()
     """What is read; everything if empty."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the recipe that differ; those of `shape` are merged, `replace` swaps one feature for another."""
+    """Fields of the recipe that differ; those of `shape` are merged, `replace` puts others in a feature's place."""
     shipped: bool = False
     """Starts from `runs.recipe_for` instead of `GRAPH` or `PEER`."""
     published: float | None = None
@@ -82,7 +82,8 @@ class Row:
             base = recipe_for(self.model, self.data)
         features = base.features if own else FEATURES[self.data]
         for old, new in dict(changes.pop("replace", {})).items():
-            features = tuple(new if feature == old else feature for feature in features)
+            others = (new,) if isinstance(new, str) else tuple(new)
+            features = tuple(one for feature in features for one in (others if feature == old else (feature,)))
         if self.modalities:
             features = tuple(f for f in features if MODALITY_OF[f.partition("/")[0]] in self.modalities)
         ways = direction(self.model, bidirectional=self.bidirectional)

@@ -60,6 +60,25 @@ _STAGES = {"TGAN": {"w3": _W}, "ICCL": {"w1": _W}, "IMCL": {"w2": _W}}
 _BARE = "graph alone"
 
 
+_ADAPTED = "text/mpnet-emotion@1"
+_WORDING = {"frozen": ALL_TEXT, "adapted": _ADAPTED, "both": (ALL_TEXT, _ADAPTED)}
+
+
+def _adapted(data: str, name: str, modalities: tuple[Modality, ...], **targets: float) -> tuple[Row, ...]:
+    """Gives a row for each text encoder: frozen, taught emotion in dialogue, and the two side by side."""
+    return tuple(
+        Row(
+            f"{name}: {wording}",
+            data=data,
+            modalities=modalities,
+            changes={"replace": {ALL_TEXT: features}},
+            shipped=True,
+            **(targets if wording == "both" else {}),
+        )
+        for wording, features in _WORDING.items()
+    )
+
+
 def _with(*stages: str, published: float | None = None) -> Row:
     changes: dict[str, Any] = {key: value for stage in stages for key, value in _STAGES[stage].items()}
     return Row(" + ".join(stages) or _BARE, changes=changes, published=published)
@@ -93,6 +112,15 @@ PLANS: dict[str, Plan] = {
         "Models on MELD-7, looking back only",
         tuple(row for row in _peers("meld") if row.model in ("ar-iigcn", "gru")),
         baseline="gru",
+    ),
+    "adapted": Plan(
+        "Text encoder frozen, or taught emotion in dialogue",
+        (
+            *_adapted("meld", "MELD-7, text + prosody", (), must=63.0, aim=64.7),
+            *_adapted("meld", "MELD-7, text", ("text",), must=62.0, aim=64.5),
+            *_adapted("iemocap", "IEMOCAP-6, text + voice + prosody", (), must=69.5, aim=72.5),
+            *_adapted("iemocap", "IEMOCAP-6, text", ("text",), must=65.5, aim=68.5),
+        ),
     ),
     "ablation": Plan(
         "AR-IIGCN's parts, added as the paper does and one by one (IEMOCAP-6)",
