@@ -1,8 +1,8 @@
 """`mer-agent bench mqtt`: from `publish` to the reader's hands, beside plain aiomqtt in the same run.
 
 Both ways are measured in turns, one message each, on one event loop over loopback: ours from an `EmotionMessage` to the
-`EmotionMessage` that a chatbot gets, and plain aiomqtt from ready bytes to bytes, with topics and filters of the same
-shape. All sockets have TCP_NODELAY.
+`EmotionMessage` that a chatbot gets, and plain aiomqtt from ready bytes to bytes. Both put the same on the wire: topics
+and filters of the same shape, the same payload, and with MQTT 5 the same properties. All sockets have TCP_NODELAY.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiomqtt
 
+from mer_agent import mqtt
 from mer_agent.broker import EmbeddedBroker
 from mer_agent.client_testing import emotion
 from mer_agent.emotion_stream import EmotionStream
 from mer_agent.endpoint import Endpoint
+from mer_agent.envelope import Trace, seal
 from mer_agent.errors import BrokerError
 from mer_agent.publisher import Publisher
 from mer_agent.schema import EmotionMessage, Kind, Topics
@@ -78,9 +81,14 @@ async def _compare(endpoint: Endpoint, qos: int, rounds: int, messages: int) -> 
     """Latencies and rates of both ways at one broker."""
     kind: Kind = "final" if qos else "partial"
     async with _ours(endpoint) as (publisher, stream), _plain(endpoint) as (sender, arriving):
-        payload = _message(0, kind).to_json().encode()
         topic = Topics("plain", "s1").emotion("speaker-0", kind)
+        payload, details = seal(_message(0, kind).without_text(), topic, "plain", Trace().span())
+        details = replace(details, expiry_s=30)
         count = 0
+
+        async def send_plain() -> None:
+            properties = mqtt.publish_properties(details) if endpoint.version == "5" else None
+            await sender.publish(topic, payload, qos=qos, properties=properties)
 
         async def ours() -> float:
             nonlocal count
@@ -94,7 +102,7 @@ async def _compare(endpoint: Endpoint, qos: int, rounds: int, messages: int) -> 
 
         async def plain() -> float:
             begun = time.perf_counter()
-            sending = asyncio.create_task(sender.publish(topic, payload, qos=qos))
+            sending = asyncio.create_task(send_plain())
             await arriving()
             took = time.perf_counter() - begun
             await sending
@@ -120,7 +128,7 @@ async def _compare(endpoint: Endpoint, qos: int, rounds: int, messages: int) -> 
 
             async def send() -> None:
                 for _ in range(messages):
-                    await sender.publish(topic, payload, qos=qos)
+                    await send_plain()
 
             sending = asyncio.create_task(send())
             async with asyncio.timeout(120):

@@ -173,7 +173,7 @@ class _Connection:
     ) -> None:
         # Of two messages at a time the wrong one could be blamed; the publisher sends one at a time.
         refused = self._client.refusals
-        properties = _publish_properties(details) if self._five else None
+        properties = publish_properties(details) if self._five else None
         with self._explained():
             await self._client.publish(topic, payload, qos, retain, properties, timeout=ACK_S)
         if self._client.refusals > refused:
@@ -218,7 +218,8 @@ async def _whole(subscribing: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _publish_properties(details: Details, packet: int = PacketTypes.PUBLISH) -> Any:
+def publish_properties(details: Details, packet: int = PacketTypes.PUBLISH) -> Any:
+    """Gives what paho takes for the properties of an MQTT 5 message."""
     properties: Any = Properties(packet)  # type: ignore[no-untyped-call]
     if details.content_type:
         properties.ContentType = details.content_type
@@ -234,12 +235,13 @@ def _publish_properties(details: Details, packet: int = PacketTypes.PUBLISH) -> 
 
 
 def _details(properties: Any) -> Details:
+    there = vars(properties)  # paho's own look-up searches all names of the standard for each
     return Details(
-        getattr(properties, "ContentType", ""),
-        getattr(properties, "MessageExpiryInterval", None),
-        tuple(getattr(properties, "UserProperty", ())),
-        getattr(properties, "ResponseTopic", ""),
-        getattr(properties, "CorrelationData", b""),
+        there.get("ContentType", ""),
+        there.get("MessageExpiryInterval"),
+        tuple(there.get("UserProperty", ())),
+        there.get("ResponseTopic", ""),
+        there.get("CorrelationData", b""),
     )
 
 
@@ -250,7 +252,7 @@ def _session_properties(endpoint: Endpoint) -> Any:
 
 
 def _will(will: Will, *, five: bool) -> aiomqtt.Will:
-    properties = _publish_properties(will.details, PacketTypes.WILLMESSAGE) if five else None
+    properties = publish_properties(will.details, PacketTypes.WILLMESSAGE) if five else None
     return aiomqtt.Will(will.topic, will.payload, qos=1, retain=True, properties=properties)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -191,6 +192,7 @@ class Topics:
         return f"{self.prefix}/{self.agent}/{self.session}/emotion/{_checked(speaker)}/{last}"
 
 
+@lru_cache(maxsize=256)
 def matches(pattern: str, topic: str) -> bool:
     """Tells whether a topic fits a filter in which `+` stands for any one segment."""
     wanted, got = pattern.split("/"), topic.split("/")
