@@ -13,6 +13,7 @@ from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.models.context import Layout, speaker_slots
 from mer_agent.models.dialogue_gcn import DialogueGCN
 from mer_agent.models.graph import speaker_edges
+from mer_agent.models.train import flushed_denormals
 
 SPECS = (
     FeatureSpec("text/t@1", "text", 768),
@@ -141,7 +142,8 @@ def bench(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _bench(data or made_up(), batch_dialogues, rounds, fast_epochs)
+        with flushed_denormals():  # for all three, as in any training here
+            return _bench(data or made_up(), batch_dialogues, rounds, fast_epochs)
     finally:
         torch.set_num_threads(before)
 

@@ -16,7 +16,7 @@ from mer_agent.models.evaluate import draw_confusion, judge
 from mer_agent.models.learner import loss_of
 from mer_agent.models.recipe import Recipe, drop_features, feature_specs
 from mer_agent.models.runs import keep, summarise
-from mer_agent.models.train import train
+from mer_agent.models.train import flushed_denormals, train
 
 TINY = Recipe(
     features=tiny_iemocap.FEATURES,
@@ -159,3 +159,13 @@ def test_ratings_help_only_where_there_are_any(data):
 def test_a_loss_that_explodes_is_told(data):
     with pytest.raises(DataError, match="learning rate"):
         train(replace(TINY, learning_rate=float("inf"), epochs=2), data, 0)
+
+
+def test_tiny_numbers_are_zeros_while_it_trains_and_not_after():
+    tiny = torch.full((64,), 1e-39)
+    with flushed_denormals():
+        assert (tiny * 1).eq(0).all()
+        with flushed_denormals():
+            assert (tiny * 1).eq(0).all()
+        assert (tiny * 1).eq(0).all()
+    assert (tiny * 1).gt(0).all()
