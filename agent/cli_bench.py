@@ -21,6 +21,8 @@ bench = typer.Typer(
 )
 
 RECORDS = Path("docs/results/records")
+IMPUTATION = "imputation"
+"""Folder beside the records, for what `bench imputation --json` writes; the report shows it, too."""
 
 Records = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the records of all runs lie.")]
 
@@ -143,6 +145,24 @@ def imputation(
 
 
 @bench.command()
+def training(
+    dialogues: Annotated[int, typer.Option(min=2, max=108, help="Dialogues of made-up numbers to train on.")] = 108,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the ways take turns.")] = 2,
+    json_file: JsonFile = None,
+) -> None:
+    """Training DialogueGCN with the graph of a whole batch at once; the ratio is to Python loops over its edges."""
+    with agent_extra():
+        from mer_agent.models.bench_training import bench as measure
+        from mer_agent.models.bench_training import made_up
+    say("Training three ways in turns; the literal one takes half a minute an epoch ...")
+    figures = measure(made_up(dialogues), rounds=rounds)
+    for way in ("fast", "careful", "literal"):
+        out.print(f"{way:<8} {figures[f'{way}_epochs_per_s']:8.4f} epochs a second")
+    out.print(f"ratio {figures['ratio']:.1f} to the published loop, {figures['careful_ratio']:.1f} to a careful one")
+    write_json(figures, json_file)
+
+
+@bench.command()
 def faces(
     context: typer.Context,
     media: Annotated[Path | None, typer.Argument(help="A video with faces (default: the sample face).")] = None,
@@ -239,15 +259,17 @@ def report(
 ) -> None:
     """Show what all records say, or rewrite docs/results.md and its pictures with it."""
     with agent_extra("train"):
-        from mer_agent.models import bench_accuracy, pictures
+        from mer_agent.models import bench_accuracy, bench_imputation, pictures
         from mer_agent.models import report as reports
     measured = reports.gather(bench_accuracy.read_all(folder))
+    imputed = bench_imputation.read_all(folder.parent / IMPUTATION)
     if json_file is not None:
-        write_json({"figures": reports.figures(measured)}, json_file)
+        missing = [figure for record in imputed for figure in bench_imputation.figures(record)]
+        write_json({"figures": reports.figures(measured) + missing}, json_file)
     if page is None:
-        out.print(reports.markdown(measured, {}), markup=False)
+        out.print(reports.markdown(measured, {}, imputed), markup=False)
         return
-    reports.rewrite(page, reports.markdown(measured, pictures.draw(measured, page.parent)))
+    reports.rewrite(page, reports.markdown(measured, pictures.draw(measured, page.parent), imputed))
     out.print(f"Wrote {page} and the pictures in {page.parent / pictures.FOLDER}")
 
 
@@ -301,6 +323,35 @@ def encoders(context: typer.Context, json_file: JsonFile = None) -> None:
                 f"  {speed['batch_per_s']:8.1f}/s in a batch of {figures['batch']}"
             )
     out.print(f"{figures['machine']}, {figures['threads']} torch threads; ratio {figures['ratio']:.3f}", markup=False)
+    write_json(figures, json_file)
+
+
+@bench.command()
+def text(
+    context: typer.Context,
+    seeds: Annotated[int, typer.Option(min=1, max=3, help="Runs of each variant; 0.5 h of a core for three.")] = 3,
+    data_dir: DataDir = None,
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Where the state of the runs is kept.")] = Path(
+        "runs/bench-text"
+    ),
+    json_file: JsonFile = None,
+) -> None:
+    """The text encoder's recipe beside others: names, one corpus alone, precisions; the ratio is bfloat16's cost."""
+    with agent_extra("train"):
+        from mer_agent.encoders import base
+        from mer_agent.models.bench_text import bench as measure
+    find_weights(context)
+    base.limit_threads(1)
+    figures = measure(data_dir or context.obj.settings.data.dir, folder, seeds, say)
+    for name, by_corpus in figures["variants"].items():
+        for corpus, splits in by_corpus.items():
+            for split, of in splits.items():
+                deviation = "" if of["deviation"] is None else f" ± {of['deviation']:.2f}"
+                out.print(f"{name:<44} {corpus:<8} {split:<6} weighted F1 {of['mean']:.2f}{deviation}", markup=False)
+    for name, of in figures["precisions"].items():
+        scored = ", ".join(f"{corpus} {score:.2f}" for corpus, score in of["weighted_f1"].items())
+        out.print(f"{name:<10} {of['ms']:6.1f} ms  {of['changed']:5.2f} % called otherwise  weighted F1 {scored}")
+    out.print(f"ratio {figures['ratio']:.2f}")
     write_json(figures, json_file)
 
 

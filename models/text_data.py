@@ -46,8 +46,13 @@ class Talk:
     said: tuple[Said, ...]
 
 
-def load(data_dir: Path, words: Words) -> list[Talk]:
+def load(data_dir: Path, words: Words, *, named: bool = False) -> list[Talk]:
     """Gives the dialogues of both corpora.
+
+    Args:
+        data_dir: holds `iemocap` and `meld`.
+        words: makes tokens.
+        named: a line of MELD begins with who says it, to measure what the names of its characters are worth.
 
     Raises:
         DataError: a file is missing or malformed.
@@ -75,7 +80,11 @@ def load(data_dir: Path, words: Words) -> list[Talk]:
     for dialogue in meld.read_dialogues(data_dir / "meld"):
         order: dict[str, int] = {}
         each = [
-            said(order.setdefault(line.speaker, len(order)), line.text, MELD_LABELS.index(line.label))
+            said(
+                order.setdefault(line.speaker, len(order)),
+                f"{line.speaker}: {line.text}" if named else line.text,
+                MELD_LABELS.index(line.label),
+            )
             for line in dialogue.lines
         ]
         talks.append(Talk("meld", dialogue.name, dialogue.split, fold_of(dialogue.name, dialogue.split), tuple(each)))

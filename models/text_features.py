@@ -20,16 +20,12 @@ from torch import Tensor
 
 from mer_agent.encoders import shipped
 from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, fastest
-from mer_agent.encoders.turns import PAST_TURNS
-from mer_agent.streams.types import Transcript, Turn, Utterance
+from mer_agent.streams.types import Turn
 
 FEATURE = TextEmotionEncoder.feature
 
 FOLDS = 3
 """Parts of the training split, each left out by one of the adapters."""
-
-_TOGETHER = 16
-"""Consecutive utterances that are encoded at once: their pasts overlap, so most turns are read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +79,3 @@ def in_context(conversations: Sequence[Conversation], device: str = "auto") -> t
     np.savez(partial, values=values.numpy(), present=present.numpy())
     partial.replace(path)
     return values, present
-
-
-def encode(encoder: TextEmotionEncoder, said: Sequence[Turn]) -> list[Tensor | None]:
-    """Gives the vector of each turn with the turns before it as its past, as the agent does live."""
-    found: list[Tensor | None] = []
-    for at in range(0, len(said), _TOGETHER):
-        some = range(at, min(at + _TOGETHER, len(said)))
-        utterances = [Utterance("", said[i].speaker, 0, 1, transcript=Transcript(said[i].text)) for i in some]
-        found += encoder.encode(utterances, [said[max(0, i - PAST_TURNS) : i] for i in some])
-    return found

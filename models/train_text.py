@@ -25,7 +25,7 @@ from mer_agent.models import corpora, text_data
 from mer_agent.models.metrics import scores
 from mer_agent.models.records import git_revision, pack
 from mer_agent.models.text_data import LABELS, Talk
-from mer_agent.models.text_features import FOLDS, encode
+from mer_agent.models.text_features import FOLDS
 from mer_agent.models.text_run import RECIPE, TextRecipe, TextRun
 from mer_agent.streams.types import Turn
 
@@ -109,13 +109,19 @@ def judge(
     encoder: TextEmotionEncoder, by: tuple[Tensor, Tensor], talks: Sequence[Talk], corpus: str, split: str
 ) -> dict[str, Any]:
     """Gives the scores of one split, with its predictions as records have them."""
+    probabilities, truth = called(encoder, by, talks, corpus, split)
+    return scores(probabilities, truth, LABELS[corpus]) | {"predictions": pack(probabilities, truth)}
+
+
+def called(
+    encoder: TextEmotionEncoder, by: tuple[Tensor, Tensor], talks: Sequence[Talk], corpus: str, split: str
+) -> tuple[Tensor, Tensor]:
+    """Gives probabilities [N, C] and labels [N] of one split, each utterance read as it is live."""
     vectors: list[Tensor] = []
     labels = []
     for talk in talks:
         if (talk.corpus, talk.split) == (corpus, split):
-            rows = encode(encoder, [Turn(one.speaker, one.text) for one in talk.said])
+            rows = encoder.encode_dialogue([Turn(one.speaker, one.text) for one in talk.said])
             vectors += [torch.zeros(encoder.dimension) if row is None else row for row in rows]
             labels += [one.label for one in talk.said]
-    probabilities = (torch.stack(vectors) @ by[0].T + by[1]).softmax(-1)
-    truth = torch.tensor(labels)
-    return scores(probabilities, truth, LABELS[corpus]) | {"predictions": pack(probabilities, truth)}
+    return (torch.stack(vectors) @ by[0].T + by[1]).softmax(-1), torch.tensor(labels)

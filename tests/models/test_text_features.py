@@ -5,8 +5,7 @@ from support import tiny_iemocap, tiny_meld
 from mer_agent.errors import DataError
 from mer_agent.models import text_features
 from mer_agent.models.corpora import load
-from mer_agent.models.text_features import FEATURE, Conversation, encode, fold_of, in_context
-from mer_agent.streams.types import Turn
+from mer_agent.models.text_features import FEATURE, Conversation, fold_of, in_context
 
 
 class Echo:
@@ -20,15 +19,11 @@ class Echo:
         self._without = -1 if without is None else without
         self.made.append(without)
 
-    def encode(self, utterances, past_turns=()):
-        assert all(len(past) <= 10 for past in past_turns)
-        return [
-            torch.tensor([self._without, u.speaker, len(u.text), len(past)]).float() if u.text.strip() else None
-            for u, past in zip(utterances, past_turns, strict=True)
-        ]
-
     def encode_dialogue(self, said):
-        return encode(self, said)
+        return [
+            torch.tensor([self._without, turn.speaker, len(turn.text), at]).float() if turn.text.strip() else None
+            for at, turn in enumerate(said)
+        ]
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +58,6 @@ def test_features_are_kept_for_the_same_words_in_the_same_splits():
     in_context([conversation("a", "test")])
     in_context([conversation("a", words=("yes", "", "no"))])
     assert len(Echo.made) == 3
-
-
-def test_each_turn_is_read_with_the_turns_before_it():
-    rows = encode(Echo(), [Turn(at % 2, "yes") for at in range(40)])
-    assert [row[3].item() for row in rows] == [min(at, 10) for at in range(40)]
 
 
 def test_parts_are_of_like_size_and_of_the_training_split_alone():
