@@ -121,6 +121,7 @@ class Conversation:
         self._why = why
         self._abstain_below = abstain_below
         self._encoders = tuple(encoders)
+        self._readers = tuple(encoder for encoder in encoders if encoder.modality == "text")
         self._speakers = speakers
         self._labels = tuple(labels)
         self._label_set = label_set
@@ -128,6 +129,7 @@ class Conversation:
         self._seats = dict(seats or {})
         self._past: list[tuple[int, Turn]] = []  # the latest, with the numbers of their utterances
         self._judged: OrderedDict[str, _Judged] = OrderedDict()
+        self._read: tuple[tuple[Transcript | None, tuple[Turn, ...]], Reading] | None = None  # the latest one
         self._next = 0
 
     @property
@@ -141,9 +143,7 @@ class Conversation:
 
     def read(self, utterance: Utterance, heard: Percept) -> Percept:
         """Encodes the words ahead of `judge`, which then need not do it if no turn has come in between."""
-        past = self._past_turns()
-        read = self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality == "text"], past)
-        return replace(heard, reading=Reading(utterance.text, past, read))
+        return replace(heard, reading=self._reading(utterance, self._past_turns()))
 
     def judge(self, utterance: Utterance, heard: Percept) -> Prediction:
         """Finds the speaker, encodes the words, extends the graph and gives the emotion.
@@ -171,6 +171,7 @@ class Conversation:
         """Removes all trace of a speaker: voice, words, features and place in the graph."""
         self._stream.forget(speaker)
         self._speakers.forget(speaker)
+        self._read = None
         self._past = [(number, turn) for number, turn in self._past if turn.speaker != speaker]
         self._judged = OrderedDict(
             (id_, judged) for id_, judged in self._judged.items() if judged.prediction.utterance.speaker != speaker
@@ -182,6 +183,7 @@ class Conversation:
         self._speakers.reset()
         self._past.clear()
         self._judged.clear()
+        self._read = None
 
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()
@@ -232,9 +234,8 @@ class Conversation:
             utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
         if transcript is not None and transcript.text != utterance.text:
             utterance = replace(utterance, transcript=transcript if transcript.text else None)
-            readers = [encoder for encoder in self._encoders if encoder.modality == "text"]
-            read = self._encode(utterance, readers, judged.past)
-            features = {id_: v for id_, v in features.items() if id_ not in {r.feature for r in readers}}
+            read = self._reading(utterance, judged.past).percept
+            features = {id_: v for id_, v in features.items() if id_ not in {r.feature for r in self._readers}}
             features |= read.features
             failed = read.failed
         if utterance == before.utterance:
@@ -292,14 +293,24 @@ class Conversation:
         """Voice, face and words together; the words are encoded here unless that was done in advance."""
         reading = heard.reading
         if reading is None or (reading.text, reading.past) != (utterance.text, past):
-            readers = [encoder for encoder in self._encoders if encoder.modality == "text"]
-            reading = Reading(utterance.text, past, self._encode(utterance, readers, past))
+            reading = self._reading(utterance, past)
         read = reading.percept
         return Percept(
             {**heard.features, **read.features},
             {**heard.timings_ms, **read.timings_ms},
             (*heard.failed, *read.failed),
         )
+
+    def _reading(self, utterance: Utterance, past: tuple[Turn, ...]) -> Reading:
+        """The words encoded, unless they are the last ones again: most guesses know no more than the one before."""
+        asked = utterance.transcript, past
+        if self._read is not None and self._read[0] == asked:
+            known = self._read[1]
+            spared = replace(known.percept, timings_ms=dict.fromkeys(known.percept.timings_ms, 0.0))
+            return replace(known, percept=spared)
+        reading = Reading(utterance.text, past, self._encode(utterance, self._readers, past))
+        self._read = None if reading.percept.failed else (asked, reading)
+        return reading
 
     def _remember(self, judged: _Judged) -> None:
         """Keeps what was judged for a while, and its words as a turn."""

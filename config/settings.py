@@ -139,7 +139,9 @@ class PartialSettings(Section):
     threshold: float = Field(
         default=0.1, ge=0, le=1, description="share of the distribution that must have moved to publish it again"
     )
-    words_ms: int = Field(default=1000, ge=0, le=20_000, description="speech between two looks for words; 0: none")
+    words_ms: int = Field(
+        default=1500, ge=0, le=20_000, description="speech between two looks for words, at least; 0: none"
+    )
     weights: str = Field(default="", description="weights for partial words, such as whisper-tiny.en; empty: the same")
     load: float = Field(default=0.35, gt=0, le=1, description="share of the time that partial words may take at most")
 

@@ -39,10 +39,15 @@ class Encoder(Protocol):
 
 
 def limit_threads(threads: int) -> None:
-    """Lets torch use so many CPU threads for one model call: several models that each take all cores fight for them."""
+    """Lets torch and numpy use so many CPU threads: several models that each take all cores fight for them.
+
+    numpy's threads also wait busily for the next product: that cost a tenth of an agent's CPU time, and gained nothing.
+    """
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")
 
 
 def features() -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Two looks that agree on a beginning have it right, almost always: those words stay (LocalAgreement-2, Macháček et al.
 2023, "Turning Whisper into Real-Time Transcription System"). What follows them is the last look's guess. An utterance
-fits into one window of the recogniser, so a look costs the same at its end as at its beginning.
+fits into one window of the recogniser, so a look costs the same at its end as at its beginning: looks at a long one
+become rarer, as each tells less that is new.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class PartialWords:
 
     Args:
         recogniser: what looks.
-        every_ms: speech between two looks.
+        every_ms: speech between two looks at least; half of what was heard at the last one if that is more.
         load: share of the time that looks may take at most; a slow machine looks more rarely.
         clock_s: tells the time.
 
@@ -78,7 +79,7 @@ class PartialWords:
         self,
         recogniser: Recogniser,
         *,
-        every_ms: int = 1000,
+        every_ms: int = 1500,
         load: float = 0.35,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,7 +88,7 @@ class PartialWords:
         self._load = load
         self._clock_s = clock_s
         self._id = ""
-        self._seen_ns = 0
+        self._due_ns = 0
         self._agreement = LocalAgreement()
         self._latest: Transcript | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -99,11 +100,12 @@ class PartialWords:
     ) -> Transcript | None:
         """Gives the words of an open utterance as far as they are known, and may begin another look at them."""
         if utterance_id != self._id:
-            self._id, self._seen_ns = utterance_id, segment.start_ns
+            self._id, self._due_ns = utterance_id, segment.start_ns + self._every_ns
             self._agreement, self._latest = LocalAgreement(), None
-        if segment.end_ns - self._seen_ns >= self._every_ns:
+        if segment.end_ns >= self._due_ns:
             if (self._looking is None or self._looking.done()) and self._clock_s() >= self._free_s:
-                self._seen_ns = segment.end_ns
+                heard_ns = segment.end_ns - segment.start_ns
+                self._due_ns = segment.end_ns + max(self._every_ns, heard_ns // 2)
                 self._looking = start(self._look(utterance_id, segment))
             else:
                 self.skipped += 1

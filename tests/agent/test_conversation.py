@@ -23,6 +23,9 @@ class Alternating:
     def recognise(self, embedding: object, duration_s: float) -> SpeakerGuess:
         return SpeakerGuess((self.calls + 1) % 2, 0.5)
 
+    def forget(self, speaker: int) -> bool:
+        return True
+
 
 def utterance(number: int, text: str = "hello") -> Utterance:
     return Utterance(
@@ -163,6 +166,27 @@ def test_words_that_were_read_before_another_turn_came_are_read_again() -> None:
         ("earlier", ()),
         ("later", (Turn(0, "earlier"),)),
     ]
+
+
+def test_guesses_at_the_same_words_read_them_once() -> None:
+    setup = Setup()
+    one = utterance(0, "so far")
+    for longer_s in (1, 2):
+        heard = replace(one, end_ns=longer_s * NS_PER_S)
+        guess = setup.conversation.preview(heard, setup.conversation.hear(heard))
+        assert "text" in guess.modalities_used
+    assert len(setup.text.seen) == 1
+    setup.conversation.forget(7)
+    setup.conversation.preview(one, setup.conversation.hear(one))
+    assert len(setup.text.seen) == 2, "what somebody who is forgotten said isn't kept"
+
+
+def test_words_whose_encoding_failed_are_tried_again() -> None:
+    setup = Setup(text_fails=True)
+    one = utterance(0)
+    assert setup.conversation.preview(one, setup.conversation.hear(one)).degraded
+    setup.text.fails = False
+    assert setup.conversation.preview(one, setup.conversation.hear(one)).degraded is None
 
 
 def test_late_words_revise_their_utterance_as_it_was_then() -> None:

@@ -77,6 +77,17 @@ async def test_a_slow_machine_looks_more_rarely() -> None:
     assert partial.skipped > 5
 
 
+async def test_looks_at_a_long_utterance_become_rarer() -> None:
+    recogniser = SlowRecogniser()
+    partial = PartialWords(recogniser, every_ms=1500, load=1.0, clock_s=lambda: recogniser.now_s)
+    async with asyncio.TaskGroup() as tasks:
+        for half in range(1, 25):
+            recogniser.now_s += 0.5
+            partial.follow("u1", a_segment(0.0, np.zeros(half * 8000, np.float32)), tasks.create_task)
+            await asyncio.sleep(0)
+    assert recogniser.lengths == [1.5, 3.0, 4.5, 7.0, 10.5]
+
+
 async def test_another_utterance_begins_without_words() -> None:
     recogniser = SlowRecogniser()
     partial = PartialWords(recogniser, every_ms=500, load=1.0, clock_s=lambda: recogniser.now_s)
