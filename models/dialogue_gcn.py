@@ -52,12 +52,13 @@ class WeightedRGCNConv(MessagePassing):  # type: ignore[misc]  # torch_geometric
 
     def forward(self, nodes: Tensor, index: Tensor, relation: Tensor, weight: Tensor, own: Tensor) -> Tensor:
         """Gives the convolved nodes."""
-        matrices = (self.mix @ self.bases.flatten(1)).view(self.relations, *self.root.shape)
+        used, relation = relation.unique(return_inverse=True)  # most often half of them: W_r is for those that occur
+        matrices = (self.mix[used] @ self.bases.flatten(1)).view(len(used), *self.root.shape)
         values = torch.einsum("ni,rio->nro", nodes, matrices).flatten(0, 1)  # [N * R, d]: W_r h_j for every r
         j, i = index
-        group = i * self.relations + relation
-        members = torch.bincount(group, minlength=len(nodes) * self.relations)[group]
-        senders = torch.stack([j * self.relations + relation, i])
+        group = i * len(used) + relation
+        members = torch.bincount(group, minlength=len(nodes) * len(used))[group]
+        senders = torch.stack([j * len(used) + relation, i])
         size = (len(values), len(nodes))
         heard = self.propagate(senders, value=(values, None), weight=weight / members, size=size)
         return cast(Tensor, heard + own.unsqueeze(-1) * (nodes @ self.root) + self.bias)
