@@ -126,7 +126,7 @@ class ContextAttention(nn.Module):
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         """Gives the attended vectors."""
         block = layout.pad(rows)
-        scores = self.match(block) @ block.transpose(1, 2)  # [D, T, T]
+        scores = layout.pad(self.match(rows)) @ block.transpose(1, 2)  # [D, T, T]; padding is not projected
         weights = scores.masked_fill(~layout.visible(causal=self.causal), float("-inf")).softmax(-1)
         return layout.flat(weights @ block)
 

@@ -122,8 +122,8 @@ class DialogueGCN(nn.Module):
         slots = speaker_slots(batch.speakers, self.speakers)
         relation = speaker_relations(slots[i], slots[j], edges.steps_back, self.speakers + 1)
         layout = Layout.of(batch.dialogue)
-        block = layout.pad(context)
-        every = self.edge_attention(block) @ block.transpose(1, 2)  # [D, T, T]: cheaper than fetching rows edge by edge
+        block, asking = layout.pad(context), layout.pad(self.edge_attention(context))
+        every = asking @ block.transpose(1, 2)  # [D, T, T]: cheaper than fetching rows edge by edge
         place = (layout.row[i] * block.shape[1] + layout.column[i]) * block.shape[1] + layout.column[j]
         weight = softmax(every.flatten().index_select(0, place), i, num_nodes=len(batch))
         return edges.index, relation, weight, weight[edges.steps_back == 0]
