@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -33,23 +34,30 @@ def write_media(
     rate: int = 16_000,
     codec: str = "pcm_s16le",
     sound_start_s: float = 0.0,
-    pictures: int = 0,
+    pictures: int | Sequence[NDArray[np.uint8]] = 0,
     picture_rate: int = 10,
     video_codec: str = "mpeg4",
+    pixels: str | None = None,
     size: tuple[int, int] = (64, 48),
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes sound, pictures or both; picture number n is grey with brightness 10 * n modulo 250."""
+    """Writes sound, pictures or both.
+
+    Pictures are RGB and of one size; a number of them is as many grey ones of `size`, number n of brightness 10 * n
+    modulo 250. `pixels` is FFmpeg's name of the format in which they are stored.
+    """
+    if isinstance(pictures, int):
+        pictures = [np.full((size[1], size[0], 3), 10 * number % 250, np.uint8) for number in range(pictures)]
     with av.open(str(path), "w", options=options or {}) as container:
         video = audio = None
-        if pictures:
+        if len(pictures):
             video = container.add_stream(video_codec, rate=picture_rate)
-            video.width, video.height, video.pix_fmt = *size, "yuvj420p" if video_codec == "mjpeg" else "yuv420p"
+            video.height, video.width = pictures[0].shape[:2]
+            video.pix_fmt = pixels or ("yuvj420p" if video_codec == "mjpeg" else "yuv420p")
         if sound is not None:
             audio = container.add_stream(codec, rate=rate, layout=LAYOUTS[len(sound)])
-        for number in range(pictures):
-            grey = np.full((size[1], size[0], 3), 10 * number % 250, np.uint8)
-            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, picture_rate)
             container.mux(video.encode(frame))
         if video is not None:
