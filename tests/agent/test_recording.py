@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import needs
-from support.live_command import Running
+from support.live_command import HEARD_S, SESSION, Running, beginning, last_words, messages, until_quiet
+from support.live_command import replay as replay_command
 from support.mjpeg import NetworkCamera
 from support.pulse import Pulse
 
@@ -27,8 +25,6 @@ from mer_agent.streams.session import read_manifest, read_words
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.types import AudioChunk, VideoFrame
 
-SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
-HEARD_S = 9.6
 SET = ("--set", "mqtt.port=0", "--set", "transcriber.patience_s=100")
 
 pytestmark = pytest.mark.real_weights
@@ -72,10 +68,6 @@ class FakeLive(ReplayInput):
         return FaultyMicrophone(clock)
 
 
-def last_words(messages: list[EmotionMessage]) -> dict[str, EmotionMessage]:
-    return {message.utterance: message for message in messages if message.kind != "partial"}
-
-
 def test_a_recorded_session_is_replayed_with_the_same_predictions(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,8 +92,7 @@ def test_a_recorded_session_is_replayed_with_the_same_predictions(
         )
         assert (one.start_ns, one.end_ns) == (other.start_ns, other.end_ns)
         assert one.distribution == pytest.approx(other.distribution, abs=1e-6)
-    recorded = [EmotionMessage.from_json(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    assert recorded == [message for message in live if message.kind != "partial"]
+    assert messages(folder / "predictions.jsonl") == [message for message in live if message.kind != "partial"]
     spoken = read_words(folder)
     assert [turn.text for turn in spoken] == [message.text for message in first.values() if message.text]
     assert all(word.start_ns <= word.end_ns for turn in spoken for word in turn.words)
@@ -111,32 +102,11 @@ def test_a_recorded_session_is_replayed_with_the_same_predictions(
     assert (manifest.ended_ns or 0) > open_media(SESSION).duration_ns  # type: ignore[operator]
 
 
-@pytest.fixture
-def pulse(tmp_path: Path) -> Iterator[Pulse]:
-    daemon = Pulse(tmp_path)
-    daemon.start()
-    yield daemon
-    daemon.kill()
-
-
-@pytest.fixture
-def camera() -> Iterator[NetworkCamera]:
-    random = np.random.default_rng(0)
-    frames = [frame.image for frame in video_frames(SESSION / "video-0.mkv")][:100]
-    noisy = [np.clip(image + random.integers(-3, 4, image.shape), 0, 255).astype(np.uint8) for image in frames]
-    server = NetworkCamera(noisy, rate_hz=10)
-    server.plug()
-    yield server
-    server.unplug()
-
-
 @pytest.mark.device
 def test_a_live_session_that_was_killed_is_replayed_with_the_same_emotions(
     pulse: Pulse, camera: NetworkCamera, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    part, live, replayed = tmp_path / "part.wav", tmp_path / "live.jsonl", tmp_path / "replayed.jsonl"
-    cut = ["ffmpeg", "-v", "error", "-i", SESSION / "audio-0.flac", "-t", HEARD_S, "-ar", 44_100, part]
-    subprocess.run([*map(str, cut)], check=True)
+    part, live, replayed = beginning(tmp_path), tmp_path / "live.jsonl", tmp_path / "replayed.jsonl"
     folder = tmp_path / "session"
     arguments = ["--mic", "default", "--camera", camera.url, "--output", live, "--record", folder]
     agent = Running(tmp_path, *SET, *arguments, environment=pulse.environment)
@@ -144,21 +114,12 @@ def test_a_live_session_that_was_killed_is_replayed_with_the_same_emotions(
     agent.until("RECORDING sound, pictures and words", 120)
     time.sleep(1.0)
     assert pulse.play(part).wait(HEARD_S + 10) == 0
-    quiet_since = time.monotonic()
-    size = -1
-    while time.monotonic() - quiet_since < 5.0:  # all words are there, late ones too
-        if live.stat().st_size != size:
-            size, quiet_since = live.stat().st_size, time.monotonic()
-        time.sleep(0.1)
+    until_quiet(live, 5.0)  # all words are there, late ones too
     agent.process.kill()
     agent.process.wait()
     assert read_manifest(folder).ended_ns is None
-    again = [sys.executable, "-m", "mer_agent.cli", *SET, "--speed", "max", "-q"]
-    subprocess.run([*again, "--replay", str(folder), "--output", str(replayed)], check=True, timeout=240)
-    first, second = (
-        last_words([EmotionMessage.from_json(line) for line in path.read_text().splitlines()])
-        for path in (live, replayed)
-    )
+    replay_command(folder, replayed, *SET)
+    first, second = (last_words(messages(path)) for path in (live, replayed))
     told = json.dumps([[(m.start_ns, m.label, m.text) for m in found.values()] for found in (first, second)], indent=1)
     assert len(first) >= 4, told
     assert [m.text for m in first.values()] == [m.text for m in second.values()], told

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from support import needs
 from support.media_files import write_sound
-from support.pulse import Pulse
+from support.pulse import Pulse, pulse_audio
 
 from mer_agent.errors import DeviceError, MissingExtraError
 from mer_agent.streams import microphone as module
@@ -28,12 +28,10 @@ RATE_HZ = 44_100
 
 @pytest.fixture
 def pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
-    daemon = Pulse(tmp_path)
-    for name, value in daemon.environment.items():
-        monkeypatch.setenv(name, value)
-    daemon.start()
-    yield daemon
-    daemon.kill()
+    with pulse_audio(tmp_path) as daemon:
+        for name, value in daemon.environment.items():
+            monkeypatch.setenv(name, value)
+        yield daemon
 
 
 def noise(seconds: float, rate_hz: int = RATE_HZ) -> NDArray[np.float32]:

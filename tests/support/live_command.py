@@ -1,4 +1,4 @@
-"""The command line in a process of its own, whose words can be waited for."""
+"""The command line in a process of its own, whose words can be waited for; what it hears, and what it publishes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,47 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+
+from mer_agent.schema import EmotionMessage
+
+SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
+HEARD_S = 9.6
+"""How much of the session is played."""
+
+
+def beginning(folder: Path) -> Path:
+    """The beginning of the session as a sound file that players take."""
+    part = folder / "part.wav"
+    cut = ["ffmpeg", "-v", "error", "-i", SESSION / "audio-0.flac", "-t", HEARD_S, "-ar", 44_100, part]
+    subprocess.run([*map(str, cut)], check=True)
+    return part
+
+
+def replay(path: Path, output: Path, *options: str) -> None:
+    """Replays a recording at full speed."""
+    command = [sys.executable, "-m", "mer_agent.cli", "--set", "mqtt.port=0", "--speed", "max", "-q", *options]
+    subprocess.run([*command, "--replay", str(path), "--output", str(output)], check=True, timeout=240)
+
+
+def messages(path: Path) -> list[EmotionMessage]:
+    """What `--output` wrote."""
+    return [EmotionMessage.from_json(line) for line in path.read_text().splitlines()]
+
+
+def until_quiet(path: Path, quiet_s: float) -> None:
+    """Waits until a file has not grown for so long."""
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < quiet_s:
+        if path.stat().st_size != size:
+            size, since = path.stat().st_size, time.monotonic()
+        time.sleep(0.1)
+
+
+def last_words(said: Iterable[EmotionMessage]) -> dict[str, EmotionMessage]:
+    """Utterance -> its last revision, in order of the first ones."""
+    return {message.utterance: message for message in said if message.kind != "partial"}
 
 
 class Running:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -86,10 +88,21 @@ class NetworkCamera:
         file.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n")
 
 
+def filmed(video: Path, count: int) -> list[NDArray[np.uint8]]:
+    """The first pictures of a film, with the noise of a sensor."""
+    from mer_agent.streams.media import video_frames
+
+    random = np.random.default_rng(0)
+    frames = [frame.image for frame in itertools.islice(video_frames(video), count)]
+    return [np.clip(image + random.integers(-3, 4, image.shape), 0, 255).astype(np.uint8) for image in frames]
+
+
 @contextlib.contextmanager
-def network_camera(rate_hz: float = 20.0) -> Iterator[NetworkCamera]:
+def network_camera(
+    rate_hz: float = 20.0, pictures: Sequence[NDArray[np.uint8]] | None = None
+) -> Iterator[NetworkCamera]:
     """A camera that is plugged in, and pulled out at the end."""
-    camera = NetworkCamera(noisy_pictures(), rate_hz)
+    camera = NetworkCamera(noisy_pictures() if pictures is None else pictures, rate_hz)
     camera.plug()
     try:
         yield camera

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from support import needs
@@ -65,3 +67,14 @@ class Pulse:
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, **self.environment}
+
+
+@contextlib.contextmanager
+def pulse_audio(folder: Path) -> Iterator[Pulse]:
+    """A daemon that runs, and is killed at the end."""
+    daemon = Pulse(folder)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.kill()
