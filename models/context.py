@@ -101,11 +101,40 @@ class Recurrent(nn.Module):
 
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         """Gives the state at each utterance."""
-        orders = (layout, layout.backwards())
+        orders = (layout, layout.backwards())[: len(self.ways)]
+        if isinstance(self.ways[0], nn.GRU) and not rows.is_cuda:
+            return self._in_step(rows, orders)
         parts = [
-            order.flat_in_time(way(order.pad_in_time(rows))[0]) for order, way in zip(orders, self.ways, strict=False)
+            order.flat_in_time(way(order.pad_in_time(rows))[0]) for order, way in zip(orders, self.ways, strict=True)
         ]
         return torch.cat(parts, -1)
+
+    def _in_step(self, rows: Tensor, orders: Sequence[Layout]) -> Tensor:
+        """Gives what GRUs give, in two thirds of the time on a CPU.
+
+        Both ways go step by step together, and no padding is projected, which is half of a batch of dialogues.
+        """
+        # weight_ih, weight_hh, bias_ih, bias_hh
+        taught = [cast(nn.GRU, way).all_weights[0] for way in self.ways]
+        gates = torch.stack(
+            [
+                order.pad_in_time(functional.linear(rows, own[0], own[2]))
+                for order, own in zip(orders, taught, strict=True)
+            ],
+            1,
+        )  # [T, ways, D, 3 * units]: reset, update, new
+        weight = torch.stack([own[1].T for own in taught])
+        bias = torch.stack([own[3] for own in taught]).unsqueeze(1)
+        units = weight.shape[1]
+        state = gates.new_zeros(*gates.shape[1:-1], units)
+        states = []
+        for told, new in zip(*(part.unbind(0) for part in gates.split_with_sizes((2 * units, units), -1)), strict=True):
+            known, recalled = torch.baddbmm(bias, state, weight).split_with_sizes((2 * units, units), -1)
+            reset, update = torch.sigmoid(told + known).chunk(2, -1)
+            state = torch.lerp(torch.tanh(torch.addcmul(new, reset, recalled)), state, update)
+            states.append(state)
+        found = torch.stack(states, 1)  # [ways, T, D, units]
+        return torch.cat([order.flat_in_time(way) for order, way in zip(orders, found.unbind(), strict=True)], -1)
 
 
 class ContextAttention(nn.Module):

@@ -52,7 +52,7 @@ class WeightedRGCNConv(MessagePassing):  # type: ignore[misc]  # torch_geometric
 
     def forward(self, nodes: Tensor, index: Tensor, relation: Tensor, weight: Tensor, own: Tensor) -> Tensor:
         """Gives the convolved nodes."""
-        used, relation = relation.unique(return_inverse=True)  # most often half of them: W_r is for those that occur
+        used, relation = torch.unique(relation, return_inverse=True)  # only those that occur, most often half
         matrices = (self.mix[used] @ self.bases.flatten(1)).view(len(used), *self.root.shape)
         values = torch.einsum("ni,rio->nro", nodes, matrices).flatten(0, 1)  # [N * R, d]: W_r h_j for every r
         j, i = index

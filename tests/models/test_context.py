@@ -87,6 +87,22 @@ def test_both_ways_is_torchs_on_each_dialogue_alone(kind):
     ahead, back = (way.state_dict() for way in recurrent.ways)
     theirs.load_state_dict(ahead | {f"{key}_reverse": value for key, value in back.items()})
     alone = torch.cat([theirs(part.unsqueeze(0))[0][0] for part in rows.split([2, 6, 1])])
+    found = recurrent(rows, Layout.of(dialogues([2, 6, 1])))
+    torch.testing.assert_close(found, alone)
+    weight = torch.randn_like(found)
+    ours, theirs = (
+        torch.autograd.grad((out * weight).sum(), net.parameters())
+        for out, net in ((found, recurrent), (alone, theirs))
+    )
+    for own, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, expected)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_causal_is_torchs_own(kind):
+    torch.manual_seed(0)
+    recurrent, rows = Recurrent(kind, 3, 4, causal=True), torch.randn(9, 3)
+    alone = torch.cat([recurrent.ways[0](part)[0] for part in rows.split([2, 6, 1])])
     torch.testing.assert_close(recurrent(rows, Layout.of(dialogues([2, 6, 1]))), alone)
 
 
