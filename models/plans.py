@@ -65,7 +65,7 @@ _WORDING = {"frozen": ALL_TEXT, "adapted": _ADAPTED, "both": (ALL_TEXT, _ADAPTED
 
 
 def _adapted(
-    data: str, name: str, modalities: tuple[Modality, ...], *, bidirectional: bool = False, **targets: float
+    data: str, name: str, modalities: tuple[Modality, ...], *, bidirectional: bool = False, **targets: Any
 ) -> tuple[Row, ...]:
     """Gives a row for each text encoder: frozen, taught emotion in dialogue, and the two side by side."""
     return tuple(
