@@ -19,8 +19,11 @@ from safetensors import safe_open
 from support import face_pictures, media_files, needs
 
 from mer_agent import cli
+from mer_agent.config import settings as config
 from mer_agent.config.settings import Settings
 from mer_agent.encode import encode
+from mer_agent.run import replay
+from mer_agent.schema import EmotionMessage
 from mer_agent.streams.sound import audio_chunks
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
@@ -158,3 +161,16 @@ def test_a_clip_gives_all_that_the_live_model_reads(
         for feature in READ_LIVE:
             assert file.get_tensor(f"{feature}:present").tolist() == [True, True]
             assert np.isfinite(file.get_tensor(feature)).all()
+
+
+def test_the_agent_judges_words_voice_and_face_of_a_clip(tmp_path: Path) -> None:
+    for name in ("whisper-base", "mpnet", "ge2e"):
+        needs.weights(name)
+    messages: list[EmotionMessage] = []
+    settings = config.load(assignments=["model.checkpoint=live"]).settings
+    asyncio.run(replay(settings, film(tmp_path / "clip.mkv", faces()), real_time=False, sinks=[messages.append]))
+    final = [message for message in messages if message.kind != "partial"]
+    assert len(final) == 2
+    for message in final:
+        assert set(message.modalities_used) == {"text", "audio", "visual"}
+        assert message.degraded is None
