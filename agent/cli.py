@@ -72,7 +72,10 @@ def run(
     ] = None,
     camera: Annotated[
         list[str] | None,
-        typer.Option(metavar="DEVICE", help="Camera: default, an index, (part of) a name, a file, or a stream's URL."),
+        typer.Option(
+            metavar="DEVICE",
+            help="Camera, beside a microphone: default, an index, (part of) a name, a file, or a stream's URL.",
+        ),
     ] = None,
     replay: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Media file (wav, flac, mp3, mp4, mkv ...) or session folder.")
@@ -108,7 +111,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print neither predictions nor progress.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Print predictions as JSON, a line each.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Say more, and show where an error came from.")] = False,
 ) -> None:
     """Streaming emotion recognition in conversation.
 
@@ -120,6 +123,8 @@ def run(
     · **Listen:** `mer-agent listen`
     """
     logging.basicConfig(format="mer-agent: %(message)s", level=logging.WARNING)
+    if debug:
+        logging.getLogger("mer_agent").setLevel(logging.INFO)
     if version:
         out.print(f"mer-agent {__version__}")
         return

@@ -108,7 +108,9 @@ class LiveInput:
         self._microphones = [wanted for _, wanted in heard]
         self._cameras = _listed(camera.device)
         if not self._microphones:
-            raise InputError("no microphone: an utterance begins and ends with a voice; add --mic default")
+            raise InputError(
+                "no microphone: utterances are judged, and they begin and end with a voice; add --mic default"
+            )
         own = len(names) > 1 or names[0] is not None
         seated = {f"audio-{number}": name for number, name in enumerate(names)}
         self.speakers: Mapping[str, str | None] = seated if own else {}

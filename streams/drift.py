@@ -36,7 +36,8 @@ class DriftClock:
     Attributes:
         offset_ns: session time of the device's sample 0, as its clock runs now: a block that sample n begins is
             reported at `offset_ns` + n / rate, or later.
-        drift_ppm: how much faster (above 0: slower) the device's seconds are than the session's; 0 until known.
+        drift_ppm: by how much the device's clock is slower (below 0: faster) than the session's just now; 0 until
+            known.
     """
 
     def __init__(self, rate_hz: float) -> None:
@@ -47,6 +48,14 @@ class DriftClock:
         self._aim_ns = 0
         self.offset_ns = 0
         self.drift_ppm = 0.0
+        self._anchored = 0, 0
+        self._elapsed_ns = 0
+
+    @property
+    def mean_ppm(self) -> float:
+        """The same over all the time since samples were last missing: the longer, the truer."""
+        began_ns, offset_ns = self._anchored
+        return (self.offset_ns - offset_ns) * 1e6 / max(self._elapsed_ns - began_ns, NS_PER_S)
 
     def observe(self, samples: int, at_ns: int, *, lost: bool = False) -> bool:
         """Takes a report of a block of sound.
@@ -60,6 +69,7 @@ class DriftClock:
             Whether sound is missing: then time is anchored anew at this block.
         """
         elapsed_ns = int(samples * NS_PER_S / self._rate_hz)
+        self._elapsed_ns = elapsed_ns
         offset_ns, second = at_ns - elapsed_ns, elapsed_ns // NS_PER_S
         if self._second is None or lost:
             self._anchor(second, offset_ns)
@@ -81,6 +91,7 @@ class DriftClock:
         self._second = second
         self._least_ns = self._aim_ns = self.offset_ns = offset_ns
         self._leasts.clear()
+        self._anchored = self._elapsed_ns, offset_ns
 
     def _draw_line(self) -> None:
         """Aims the offset at the least of a few seconds, or at the end of the line through many."""

@@ -8,6 +8,7 @@ the median of what the driver says, how long before that they were captured. The
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from mer_agent.streams.types import NS_PER_S, AudioChunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 BLOCK_S = 0.032
 """How much sound PortAudio gives at once."""
@@ -157,6 +160,8 @@ class MicrophoneCapture:
     def close(self) -> None:
         """Stops listening; may block where the driver does."""
         self._closed = True
+        if self._begun:
+            log.info("%s: its clock differed by %+.0f ppm, corrected", self._chunker.source, self.drift.mean_ppm)
         if self._stream is not None:
             self._stream.abort(ignore_errors=True)
             self._stream.close(ignore_errors=True)

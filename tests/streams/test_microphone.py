@@ -1,6 +1,7 @@
 """A real microphone path: what is played into PulseAudio's null sink is what arrives, whole and in time."""
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -186,6 +187,17 @@ def test_an_error_in_the_callback_is_a_fault_and_not_a_silent_end() -> None:
     times = SimpleNamespace(currentTime=1.0, inputBufferAdcTime=0.9)
     capture._hear(None, 1536, times, SimpleNamespace(input_overflow=False))  # type: ignore[arg-type]
     assert "TypeError" in str(capture.pulse.fault)
+
+
+def test_how_far_its_clock_was_off_is_told_when_it_closes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    capture = MicrophoneCapture(VirtualClock(), Chunker("audio-0"), 48_000, lambda chunk: None)
+    for number in range(2000):
+        arrived_ns = 1_000_000_000 + round(number * 32_000_000 * 1.0001)
+        capture.hear(np.full((1536, 1), 0.1, np.float32), arrived_ns, arrived_ns - 40_000_000)
+    capture.close()
+    (told,) = (record.message for record in caplog.records)
+    assert re.fullmatch(r"audio-0: its clock differed by \+(99|100|101) ppm, corrected", told)
 
 
 def test_a_driver_that_changes_its_mind_about_the_latency_moves_stamps_slowly_and_breaks_nothing() -> None:
