@@ -29,6 +29,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 def create(feature: str, device: str = "cpu") -> Encoder:
     for name in WEIGHTS.get(feature, ("mpnet",) if feature.startswith("text/mpnet") else ()):
         needs.weights(name)
+    base.limit_threads(1)  # as the agent does; on a busy machine several threads wait for each other
     return base.create(feature, device)
 
 
