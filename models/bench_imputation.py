@@ -10,12 +10,15 @@ Three ways to meet a missing modality, each trained with the same seeds:
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any, cast
 
+from mer_agent.errors import DataError
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import NO_LABEL, Batch
 from mer_agent.models.datasets import Corpus
@@ -68,6 +71,57 @@ def bench(
         "revision": git_revision(),
         "weighted_f1": {way: _summary(runs) for way, runs in found.items()},
     }
+
+
+def read_all(folder: Path) -> list[dict[str, Any]]:
+    """Gives what `bench` recorded in a folder, a file a data set; nothing if there is no such folder.
+
+    Raises:
+        DataError: a file is not such a record.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if record["kind"] != "imputation":
+                raise ValueError("it is of another kind")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"the record {path} is damaged ({error}): run mer-agent bench imputation again") from error
+        found.append(record)
+    return found
+
+
+def figures(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Gives every figure of a record, as `report.figures` does."""
+    fields = {key: record[key] for key in ("data", "model", "protocol", "seeds")}
+    return [
+        {
+            "plan": "imputation",
+            "row": way,
+            **fields,
+            "modalities": left.split("+"),
+            "causal": not record["recipe"]["shape"].get("future"),
+            "measure": f"{'valid_' * (split == 'valid')}weighted_f1",
+            **value,
+        }
+        for way, splits in record["weighted_f1"].items()
+        for split, subsets in splits.items()
+        for left, value in subsets.items()
+    ]
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Gives a record as a table in Markdown: what is left of the modalities down, the ways across."""
+    found = record["weighted_f1"]
+    lines = [f"| {record['data']}, n = {len(record['seeds'])} | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    for left in next(iter(found.values()))["test"]:
+        cells = []
+        for splits in found.values():
+            valid, test = (splits[split][left] for split in SPLITS)
+            spread = "" if test["deviation"] is None else f" ± {test['deviation']:.2f}"
+            cells.append(f"{valid['mean']:.2f}, {test['mean']:.2f}{spread}")
+        lines.append(f"| {left} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _figures(model: ARIIGCN, corpus: Corpus) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,9 @@ BARS = ("peers", "meld", "ablation", "readings", "contrastive", "fusions", "mosi
 SWEEPS = ("windows", "margin", "batches")
 CONFUSED = ("peers", "meld")
 """Plans whose confusion matrix of AR-IIGCN is drawn."""
+FOUR = {"iemocap": ("angry", "happy", "sad", "neutral"), "meld": ("anger", "joy", "sadness", "neutral")}
+"""The emotions that the paper of joint-vector fusion draws, by data set; those of the plan `joint`."""
+_OTHER = "another"
 _BLUE, _GREY, _RED = "#3b6ea5", "#b9c4d0", "#c0504d"
 
 
@@ -38,17 +42,16 @@ def draw(measured: Sequence[Measured], docs: Path) -> dict[str, str]:
             _save(docs, each.name, partial(_sweep, each), height=2.4)
         else:
             _save(docs, each.name, partial(_bars, each), height=0.45 + 0.3 * len(each.found))
-        if each.name in CONFUSED and _ours(each):
-            _save(docs, f"{each.name}-confusion", partial(_confusion, _ours(each)), height=4.2, width=4.8)
+    for each in measured:
+        for name, (runs, labels) in _confused(each).items():
+            _save(docs, name, partial(_confusion, runs, labels), height=0.6 + 0.6 * len(labels), width=4.8)
     return names(measured)
 
 
 def names(measured: Sequence[Measured]) -> dict[str, str]:
-    """Gives plan name (and plan name + `-confusion`) -> picture file, relative to the folder of the page."""
+    """Gives plan name (and plan name + `-confusion...`) -> picture file, relative to the folder of the page."""
     found = [each.name for each in measured if _has_picture(each)]
-    found += [
-        f"{each.name}-confusion" for each in measured if each.name in CONFUSED and each.name in found and _ours(each)
-    ]
+    found += [name for each in measured for name in _confused(each)]
     return {name: f"{FOLDER}/{name}.svg" for name in found}
 
 
@@ -56,8 +59,14 @@ def _has_picture(each: Measured) -> bool:
     return len(each.found) > 1 and each.name in (*BARS, *SWEEPS)
 
 
-def _ours(each: Measured) -> list[dict[str, Any]]:
-    return next((runs for row, runs in each.found if row.model == "ar-iigcn"), [])
+def _confused(each: Measured) -> dict[str, tuple[list[dict[str, Any]], tuple[str, ...]]]:
+    """Gives the runs and the labels of each confusion matrix of a plan, by the picture's name."""
+    if each.name in CONFUSED:
+        ours = [runs for row, runs in each.found if row.model == "ar-iigcn"][:1]
+        return {f"{each.name}-confusion": (runs, tuple(runs[0]["labels"])) for runs in ours}
+    if each.name == "joint":  # its rows of a data set end with the one that reads most
+        return {f"joint-confusion-{row.data}": (runs, FOUR[row.data]) for row, runs in each.found}
+    return {}
 
 
 @torch.no_grad()
@@ -151,14 +160,18 @@ def _number(name: str) -> float:
     return next(float(word) for word in name.split() if word.replace(".", "", 1).isdigit())
 
 
-def _confusion(runs: Sequence[dict[str, Any]], axes: Any) -> None:
-    share, names = confusion(runs), runs[0]["labels"]
+def _confusion(runs: Sequence[dict[str, Any]], labels: Sequence[str], axes: Any) -> None:
+    places = [runs[0]["labels"].index(label) for label in labels]
+    share, names = confusion(runs)[places], list(labels)
+    if len(labels) < share.shape[1]:
+        share, names = np.column_stack([share[:, places], 100 - share[:, places].sum(1)]), [*labels, _OTHER]
+    else:
+        share = share[:, places]
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true, each row sums to 100 %")
-    for i in range(len(names)):
-        for j in range(len(names)):
-            colour = "white" if share[i, j] > 55 else "black"
-            axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    for i, j in np.ndindex(*share.shape):
+        colour = "white" if share[i, j] > 55 else "black"
+        axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)

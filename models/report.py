@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer_agent.errors import InputError
+from mer_agent.models import bench_imputation
 from mer_agent.models.bench_accuracy import is_of
 from mer_agent.models.figures import PROTOCOLS, by_kind, compare, measures, summary
 from mer_agent.models.plan import Plan, Row
@@ -97,12 +98,13 @@ def _against(each: Measured, row: Row) -> dict[str, Any] | None:
     return {"baseline": base, "seeds": common, **compared}
 
 
-def markdown(measured: Sequence[Measured], pictures: dict[str, str]) -> str:
+def markdown(measured: Sequence[Measured], pictures: dict[str, str], imputed: Sequence[Mapping[str, Any]] = ()) -> str:
     """Gives the generated part of docs/results.md, its marks included.
 
     Args:
         measured: what `gather` gave.
         pictures: plan name -> picture file, relative to docs/.
+        imputed: records of missing modalities, what `bench_imputation.read_all` gave.
     """
     parts = [BEGIN, _PREFACE]
     for each in measured:
@@ -112,10 +114,12 @@ def markdown(measured: Sequence[Measured], pictures: dict[str, str]) -> str:
             parts.append(f"![{each.plan.title}]({pictures[each.name]})")
         if each.name in ("peers", "meld"):
             parts.append(_classes(each))
-        if f"{each.name}-confusion" in pictures:
-            parts.append(f"![AR-IIGCN's confusions]({pictures[f'{each.name}-confusion']})")
+        confused = [pictures[name] for name in pictures if name.startswith(f"{each.name}-confusion")]
+        parts += [f"![Confusions]({picture})" for picture in confused]
         if each.name == "peers":
             parts.append(_kinds(each))
+    if imputed:
+        parts += ["### A missing modality: left out, or generated", _IMPUTED, *map(bench_imputation.table, imputed)]
     parts += ["### Protocol paper: the best test epoch", _PAPER, _paper(measured), END]
     return "\n\n".join(parts) + "\n"
 
@@ -127,6 +131,12 @@ calibration error. "gain" is against the row marked *baseline*, over the seeds t
 paired bootstrap over the test dialogues, p is Welch's t-test over the seeds; many rows are compared, so a single small
 p means little. "published" is what the paper prints for its own features, which no one else has: it is not a figure of
 this project."""
+
+_IMPUTED = """\
+AR-IIGCN with modalities taken away from all utterances. *left out*: no generators, a learned vector says that it is
+absent. *after*: trained beside the adversarial stage (with a paired loss), generators stand in when the model is used;
+*switched off*, they don't. *throughout*: they stand in while it trains, too. Each cell: weighted F1 on validation, by
+which a way is chosen, then on test."""
 
 _PAPER = """\
 What the papers' practice would report for the very same runs: the epoch with the best *test* score. Nobody could choose

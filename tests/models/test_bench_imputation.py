@@ -9,8 +9,9 @@ import pytest
 import torch
 from support import tiny_iemocap
 
+from mer_agent.errors import DataError
 from mer_agent.models import checkpoint
-from mer_agent.models.bench_imputation import STAGE, bench
+from mer_agent.models.bench_imputation import STAGE, bench, figures, read_all, table
 from mer_agent.models.recipe import Recipe
 from mer_agent.models.runs import keep
 from mer_agent.models.train import train
@@ -41,6 +42,23 @@ def test_the_record_has_every_way_and_what_is_left(data):
         assert set(way["test"]) == {"text", "audio", "text+audio"}
     # With everything there is nothing to impute; only features dropped at random in training could tell.
     assert found["after"]["valid"]["text+audio"] == found["after, switched off"]["valid"]["text+audio"]
+    told = figures(record)
+    assert len(told) == 4 * 2 * 3
+    assert {"modalities": ["text"], "causal": True, "protocol": "clean", "seeds": [0]}.items() <= told[0].items()
+    shown = table(record)
+    for way in found.values():
+        for left, value in way["test"].items():
+            (line,) = (line for line in shown.splitlines() if line.startswith(f"| {left} |"))
+            assert f"{way['valid'][left]['mean']:.2f}, {value['mean']:.2f}" in line
+
+
+def test_records_are_read_back_and_others_refused(tmp_path):
+    assert read_all(tmp_path / "none") == []
+    (tmp_path / "a.json").write_text('{"kind": "imputation"}')
+    assert read_all(tmp_path) == [{"kind": "imputation"}]
+    (tmp_path / "b.json").write_text('{"kind": "other"}')
+    with pytest.raises(DataError, match="another kind"):
+        read_all(tmp_path)
 
 
 def test_a_checkpoint_imputes_live_what_it_imputes_in_its_dialogue(data, tmp_path):

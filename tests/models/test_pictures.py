@@ -48,3 +48,15 @@ def test_the_learned_space_is_drawn(tmp_path):
     assert "<svg" in text
     assert "angry" in text
     assert len(text) < 100_000
+
+
+def test_joint_fusion_is_drawn_on_the_emotions_of_its_paper_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(pictures.FOUR, "iemocap", ("glad", "sad"))
+    plan = Plan("Joint", (Row("text", "joint-fusion", modalities=("text",)), Row("both", "joint-fusion")))
+    runs = [made_records.record(row.recipe, 0) for row in plan.rows]
+    drawn = pictures.draw(report.gather(runs, {"joint": plan}), tmp_path)
+    assert set(drawn) == {"joint-confusion-iemocap"}
+    text = (tmp_path / drawn["joint-confusion-iemocap"]).read_text()
+    assert text.count(">glad<") == 2  # as a row and as a column
+    assert text.count(">another<") == 1
+    assert "angry" not in text

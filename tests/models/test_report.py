@@ -8,7 +8,7 @@ import pytest
 from support import made_records
 
 from mer_agent.errors import InputError
-from mer_agent.models import pictures, report
+from mer_agent.models import bench_imputation, pictures, report
 from mer_agent.models.bench_accuracy import read_all
 from mer_agent.models.plan import Plan, Row
 
@@ -82,9 +82,10 @@ def test_a_page_is_rewritten_between_its_marks_alone(tmp_path):
 
 def test_the_published_page_is_what_the_committed_records_give():
     measured = report.gather(read_all(DOCS / "results" / "records"))
+    imputed = bench_imputation.read_all(DOCS / "results" / "imputation")
     page = (DOCS / "results.md").read_text(encoding="utf-8")
     drawn = pictures.names(measured)
-    assert report.insert(page, report.markdown(measured, drawn)) == page, (
+    assert report.insert(page, report.markdown(measured, drawn, imputed)) == page, (
         "docs/results.md is not what its records give: run mer-agent bench report --page docs/results.md"
     )
     for picture in drawn.values():
