@@ -13,11 +13,11 @@ demo: install ## replay a recorded conversation and print the emotions that arri
 	@$(BIN)/mer-agent demo
 
 chatbot: install ## talk to a chatbot whose tone follows your emotion
-	@$(BIN)/mer-agent weights pull mpnet ge2e
+	@$(BIN)/mer-agent weights pull mpnet ge2e yunet
 	@$(BIN)/python examples/chatbot.py
 
 test: install weights ## run all tests
-	@$(BIN)/mer-agent weights pull minilm yunet sample-face >/dev/null # which only tests need
+	@$(BIN)/mer-agent weights pull minilm sample-face >/dev/null # which only tests need
 	@$(BIN)/python -m pytest
 
 check: lint test ## what CI runs

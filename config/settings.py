@@ -164,7 +164,7 @@ class EncoderSettings(Section):
 class ModelSettings(Section):
     """What judges the emotion."""
 
-    checkpoint: str = Field(default="iemocap6", description="a shipped checkpoint, or the path of a .safetensors file")
+    checkpoint: str = Field(default="live", description="a shipped checkpoint, or the path of a .safetensors file")
     abstain_below: float = Field(default=0.0, ge=0, le=1, description="no label is given under this probability")
     why: bool = Field(default=False, description="say of each final prediction what moved it, as far as it is numbers")
 

@@ -29,19 +29,23 @@ from mer_agent.errors import FaultError, MerError
 JUDGED_S = 10.0
 """How long a reply waits for the emotion; then it goes without."""
 LIKELY = 0.3
-"""Of six emotions, one that is less likely than this is no reason for a tone."""
+"""Of seven emotions, one that is less likely than this is no reason for a tone."""
 PERSONA = "You are a warm, brief companion. Answer in one or two sentences."
 
 Reply = Callable[[str, EmotionMessage | None, Mood | None], Awaitable[str]]
 
 _REPLIES = {
-    "happy": "That is lovely to hear! What made it so good?",
+    "joy": "That is lovely to hear! What made it so good?",
     "excited": "How exciting! Tell me more.",
-    "sad": "I am sorry. I am here, if you want to say more about it.",
-    "angry": "That sounds maddening, and you have every right to say so. What happened?",
+    "surprise": "You didn't see that coming, did you? Tell me more.",
+    "sadness": "I am sorry. I am here, if you want to say more about it.",
+    "fear": "That sounds frightening. Are you safe?",
+    "disgust": "Ugh, I can see why that puts you off. What was it?",
+    "anger": "That sounds maddening, and you have every right to say so. What happened?",
     "frustrated": "That must be tiring. Which part of it is the worst?",
     "neutral": "I see. And how is that for you?",
 }
+_REPLIES |= {"happy": _REPLIES["joy"], "sad": _REPLIES["sadness"], "angry": _REPLIES["anger"]}  # as `iemocap6` says it
 _UNSURE = "I am not sure how you mean that. How do you feel about it?"
 
 

@@ -12,7 +12,7 @@ SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 
 @pytest.mark.real_weights
 def test_throughput_measures_a_fresh_process() -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     figures = bench.throughput(Settings(), SESSION, runs=1)
     (run,) = figures["runs"]

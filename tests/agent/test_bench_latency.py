@@ -88,7 +88,7 @@ def test_a_system_that_fails_says_why() -> None:
 
 @pytest.mark.real_weights
 def test_the_agent_and_the_sequential_pipeline_deliver_every_end() -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     said: list[str] = []
     figures = latency(Settings(), [SESSION], 8.0, ("agent", "sequential"), said.append)

@@ -177,7 +177,7 @@ def test_a_reader_that_leaves_does_not_stop_anything() -> None:
 @pytest.mark.real_weights
 @pytest.mark.parametrize("wait_for", ["Loading models", "Ready after"])
 def test_ctrl_c_ends_within_seconds_without_a_traceback(tone: Path, tmp_path: Path, wait_for: str) -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     long = tmp_path / "long.wav"
     with wave.open(str(tone), "rb") as short, wave.open(str(long), "wb") as file:
@@ -267,7 +267,7 @@ def test_without_the_agents_extra_the_error_names_the_command_that_installs_it(t
 
 @pytest.mark.real_weights
 def test_a_recording_without_speech_is_no_error(run: Run, tone: Path, tmp_path: Path) -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     ran = run("--replay", tone, "--speed", "max", "--output", tmp_path / "out.jsonl")
     assert ran.code == 0, ran.err

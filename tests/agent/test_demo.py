@@ -11,7 +11,7 @@ LINE = re.compile(r"^(speaker-\d|unknown)  (\w+)  (\d\.\d\d)  (\d+) ms  (.+)$")
 @pytest.mark.real_weights
 @pytest.mark.realtime
 def test_the_demo_prints_what_a_second_process_received() -> None:
-    for name in ("whisper-base", "mpnet", "ge2e", "sample-conversation"):
+    for name in (*needs.AGENT, "sample-conversation"):
         needs.weights(name)
     done = subprocess.run(
         [sys.executable, "-m", "mer_agent.cli", "demo"], capture_output=True, text=True, timeout=120, check=False

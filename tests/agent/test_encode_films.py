@@ -147,7 +147,7 @@ def test_damaged_pictures_cost_themselves_alone(tmp_path: Path, usual: Rows) -> 
 def test_a_clip_gives_all_that_the_live_model_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     clip, output = film(tmp_path / "clip.mp4", faces(), "mpeg4"), tmp_path / "F.safetensors"
     wanted = [part for feature in READ_LIVE for part in ("--feature", feature)]
@@ -164,7 +164,7 @@ def test_a_clip_gives_all_that_the_live_model_reads(
 
 
 def test_the_agent_judges_words_voice_and_face_of_a_clip(tmp_path: Path) -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     messages: list[EmotionMessage] = []
     settings = config.load(assignments=["model.checkpoint=live"]).settings

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real_weights
 
 @pytest.fixture(scope="module", autouse=True)
 def _weights() -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-import wave
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from support import needs
 
@@ -14,7 +15,6 @@ from mer_agent.client import EmotionStream
 from mer_agent.config import settings as config
 from mer_agent.run import Summary, replay
 from mer_agent.schema import EmotionMessage
-from mer_agent.streams.sound import audio_chunks
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 GOLDEN = SESSION / "predictions.jsonl"
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real_weights
 
 @pytest.fixture(scope="module", autouse=True)
 def _weights() -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
 
 
@@ -83,19 +83,23 @@ def test_real_speed_gives_the_same_predictions_as_full_speed(at_full_speed: list
     assert all(message.delay_ms is None for message in at_full_speed)
 
 
+def keep_begin(whole: Path, begin: Path, seconds: float) -> None:
+    """Writes the begin of a recording of one stream, as it is encoded."""
+    with av.open(str(whole)) as source, av.open(str(begin), "w") as target:
+        stream = target.add_stream_from_template(source.streams[0])
+        for packet in source.demux(source.streams[0]):
+            if packet.pts is not None and packet.pts * packet.time_base < seconds:
+                packet.stream = stream
+                target.mux(packet)
+
+
 def test_nothing_that_comes_later_changes_a_published_prediction(
     at_full_speed: list[EmotionMessage], tmp_path: Path
 ) -> None:
-    cut_ns = 12_000_000_000
-    path = tmp_path / "two-voices.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        for chunk in audio_chunks(SESSION / "audio-0.flac"):
-            if chunk.start_ns < cut_ns:
-                file.writeframes((chunk.samples * 32768).astype("<i2").tobytes())
-    first_half, _ = play(path)
+    shutil.copy(SESSION / "manifest.json", tmp_path)
+    for name in ("audio-0.flac", "video-0.mkv"):
+        keep_begin(SESSION / name, tmp_path / name, 12)
+    first_half, _ = play(tmp_path)
     # Those whose end was declared, hangover included, before the cut.
     closed = [one for one in judged(first_half) if one["closed_by"] == "pause"]
     assert len(closed) >= 4

@@ -51,7 +51,7 @@ class DialogueSystem:
 
 
 async def test_a_dialogue_system_talks_to_the_running_agent(tmp_path: Path) -> None:
-    for name in ("whisper-base", "mpnet", "ge2e"):
+    for name in needs.AGENT:
         needs.weights(name)
     with mosquitto(tmp_path) as broker:
         settings = config.load(assignments=[f"mqtt.url={broker.url}", "agent.session=s1"]).settings

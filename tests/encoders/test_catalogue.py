@@ -37,6 +37,7 @@ def test_what_is_pulled_without_names_is_what_the_agent_and_the_demo_need():
         "whisper-base",
         "mpnet",
         "ge2e",
+        "yunet",
         "sample-conversation",
     ]
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+AGENT = ("whisper-base", "mpnet", "ge2e", "yunet")
+"""Weights that the agent needs with the checkpoint that it takes by default."""
+
 
 def _missing(reason: str) -> None:
     if os.environ.get("CI") == "true":
