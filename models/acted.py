@@ -61,7 +61,7 @@ def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts
     present: dict[str, Tensor] = {}
     for feature in features:
         if feature.startswith("text/"):
-            values[feature], present[feature] = text_features(feature, [_words(c) for c in clips], encode_texts)
+            values[feature], present[feature] = text_features(feature, [words(c) for c in clips], encode_texts)
         elif feature == MelEncoder.feature:
             values[feature], present[feature] = _mels(clips)
         else:
@@ -87,7 +87,12 @@ def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts
     )
 
 
-def _words(clip: speech_data.Clip) -> str:
+def words(clip: speech_data.Clip) -> str:
+    """Gives the sentence that is said in a clip.
+
+    Raises:
+        DataError: the file's name has no sentence of the corpus.
+    """
     code = clip.path.stem.split("-")[4] if clip.corpus == "ravdess" else clip.path.stem[2:5]
     sentence = SENTENCES.get(f"{clip.corpus}-{code}")
     if sentence is None:

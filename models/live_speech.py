@@ -26,8 +26,7 @@ from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, 
 from mer_agent.errors import DataError
 from mer_agent.models import train_voice
 from mer_agent.models.speech_bank import Example
-from mer_agent.models.speech_data import FOLDS, LABELS, Clip, sound
-from mer_agent.streams.types import Utterance
+from mer_agent.models.speech_data import FOLDS, LABELS, Clip, as_cut, sound
 
 _RIDGE = 1.0
 """Of the linear map, in units of squared features summed over some 3,000 rows: hardly more than a safeguard."""
@@ -110,9 +109,9 @@ def features(network: VoiceNetwork, examples: Sequence[Example], copy: int, batc
 
 
 def heard(clips: Sequence[Clip], say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Gives `audio/ge2e@1` and `audio/prosody@1` of the clips and where they are present, computed once and kept."""
+    """Gives `audio/ge2e@1` and `audio/prosody@1` of the clips, cut as live, and where they are present; kept."""
     key = hashlib.sha256("\0".join(f"{clip.corpus}/{clip.path.name}" for clip in clips).encode()).hexdigest()[:32]
-    path = user_cache_path("mer-agent") / "features" / f"speech-{key}.safetensors"
+    path = user_cache_path("mer-agent") / "features" / f"speech-cut-{key}.safetensors"
     ids = (VoiceEncoder.feature, ProsodyEncoder.feature)
     if not path.is_file():
         say(f"hearing {len(clips)} clips of acted speech")
@@ -121,8 +120,7 @@ def heard(clips: Sequence[Clip], say: Callable[[str], None]) -> tuple[dict[str, 
         for name, encoder in zip(ids, encoders, strict=True):
             found: list[Tensor | None] = []
             for at in range(0, len(clips), _AT_ONCE):
-                sounds = [sound(clip) for clip in clips[at : at + _AT_ONCE]]
-                found += encoder.encode([Utterance("", None, 0, 1, audio=one) for one in sounds])
+                found += encoder.encode([as_cut(sound(clip)) for clip in clips[at : at + _AT_ONCE]])
             absent = torch.zeros(encoder.dimension)
             kept[name] = torch.stack([absent if row is None else row for row in found])
             kept[f"present/{name}"] = torch.tensor([row is not None for row in found]).to(torch.uint8)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mer_agent.errors import DataError
 from mer_agent.streams.sound import audio_chunks
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Utterance
 
 LABELS = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise", "boredom")
 MISSING = {"ravdess": ("boredom",), "emodb": ("surprise",)}
@@ -36,6 +37,11 @@ _RAVDESS = {
 _EMODB = {"W": "angry", "L": "boredom", "E": "disgust", "A": "fear", "F": "happy", "T": "sad", "N": "neutral"}
 _EMODB_FOLDS = {"03": 0, "08": 0, "10": 1, "09": 1, "11": 2, "13": 2, "12": 3, "14": 3, "15": 4, "16": 4}
 """A man and a woman in each."""
+_FRAME = SAMPLE_RATE_HZ // 50
+_AUDIBLE_DB = 35.0
+"""So far below a clip's loudest 20 ms, nobody speaks."""
+_PADDING = SAMPLE_RATE_HZ * 160 // 1000
+"""As the segmenter's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,26 @@ def sound(clip: Clip) -> NDArray[np.float32]:
     """Gives the clip's sound, float32 [n], 16 kHz."""
     chunks = [chunk.samples for chunk in audio_chunks(clip.path)]
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+
+
+def speech_of(samples: NDArray[np.float32]) -> tuple[int, int]:
+    """Gives the first sample of speech and the one after its last, by loudness; acted clips are quiet around it."""
+    whole = samples[: len(samples) - len(samples) % _FRAME].reshape(-1, _FRAME)
+    power = np.square(whole, dtype=np.float64).mean(1)
+    loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-_AUDIBLE_DB / 10))
+    return (0, len(samples)) if len(loud) == 0 else (int(loud[0]) * _FRAME, (int(loud[-1]) + 1) * _FRAME)
+
+
+def as_cut(samples: NDArray[np.float32]) -> Utterance:
+    """Gives a clip as an utterance that was cut out of a conversation: its speech, with a little sound around it.
+
+    Of the whole clip, whose silences are as long as its speech, duration and loudness would be those of no live
+    utterance.
+    """
+    first, last = speech_of(samples)
+    begin, end = max(0, first - _PADDING), min(len(samples), last + _PADDING)
+    at_ns = [at * NS_PER_S // SAMPLE_RATE_HZ for at in (first, last, begin)]
+    return Utterance("", None, at_ns[0], at_ns[1], audio=samples[begin:end], audio_start_ns=at_ns[2])
 
 
 def possible(corpora: Sequence[str]) -> NDArray[np.bool_]:
