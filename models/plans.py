@@ -205,13 +205,19 @@ PLANS: dict[str, Plan] = {
     ),
     "windows": Plan(
         "Window of the speaker graph (IEMOCAP-6)",
-        tuple(Row(f"{window} back", changes={"shape": {"window": window}}) for window in (10, 1, 2, 5, 20, 40)),
+        (
+            Row("10 back"),
+            *(Row(f"{window} back", changes={"shape": {"window": window}}) for window in (1, 2, 5, 20, 40)),
+        ),
         baseline="10 back",
         seeds=3,
     ),
     "margin": Plan(
         "Modal margin of IMCL (IEMOCAP-6)",
-        tuple(_contrast(f"b = {margin}", {"w2": _W}, margin=margin) for margin in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)),
+        (
+            _contrast("b = 0.1", {"w2": _W}),
+            *(_contrast(f"b = {margin}", {"w2": _W}, margin=margin) for margin in (0.0, 0.05, 0.2, 0.4, 0.8)),
+        ),
         baseline="b = 0.1",
         seeds=3,
     ),
