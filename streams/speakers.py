@@ -10,8 +10,7 @@ it is voice k and n, below 0, those of someone new before anything is heard. The
 
 so that confidence is a matter of margin: nearly 1 when one voice is much nearer than all others, about 1/2 between two.
 The last sum runs over strangers: the latest utterances that were too short, or too much like several voices, to say
-whose they are; their speaker is unknown (None) and stays so. Beside them are those that got the number of the likeliest
-voice though they are hardly it. When the same voice is heard again, all of them count. Someone
+whose they are; their speaker is unknown (None) and stays so, but when the same voice is heard again they count. Someone
 new gets a number at once if the utterance is long enough to know a voice by. A number that was given is never taken
 back.
 """
@@ -52,9 +51,6 @@ _SECOND, _THIRD, _MORE = -1.5, -3.0, 0.3
 
 _EXPECTED = -0.5
 """The same of somebody who is enrolled and hasn't spoken yet."""
-
-_DOUBT = -1.5
-"""Log odds of the likeliest voice below which an utterance that gets its number is a stranger's all the same."""
 
 _REMEMBERED = 8
 """Strangers that are kept, the latest."""
@@ -172,10 +168,7 @@ class SpeakerTracker:
         if best < len(numbers):
             if confidence < (_LEAST_CONFIDENCE_SHORT if short else _LEAST_CONFIDENCE):
                 return self._keep_in_mind(place, duration_s)
-            if not short and self._log_odds(self._voices[numbers[best]], place, duration_s) < _DOUBT:
-                # The likeliest of those who are known, and yet more likely somebody else: two of these make a newcomer.
-                self._keep_in_mind(place, duration_s)
-            elif confidence >= (_LEARN_FROM_SHORT if short else _LEARN_FROM):
+            if confidence >= (_LEARN_FROM_SHORT if short else _LEARN_FROM):
                 self._voices[numbers[best]].learn(place, duration_s)
             return SpeakerGuess(numbers[best], confidence)
         voice = _Voice(duration_s * place, duration_s)

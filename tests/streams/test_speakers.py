@@ -138,15 +138,6 @@ def test_nothing_of_a_forgotten_voice_stays() -> None:
     assert listener.state()["voices"] == listener.state()["strangers"] == []
 
 
-def test_a_third_voice_that_is_like_one_of_two_is_told_apart_when_it_is_heard_again() -> None:
-    people, listener = People(spread=0.0), tracker()
-    first, second, third = (people.say(who) for who in range(3))
-    hear(listener, people, [0, 1, 0, 1])
-    like_the_first = 0.35 * first + third  # hardly the first voice, but nearer to it than the second is
-    heard = [listener.identify(voice, 2.0).speaker for voice in (like_the_first, like_the_first, first, second)]
-    assert heard == [0, 2, 0, 1]
-
-
 def test_an_enrolled_voice_gets_the_next_number_and_keeps_its_name() -> None:
     people = People()
     listener = SpeakerTracker(SpeakerSettings(), PLAIN, enrolled=[("Ann", people.say(3), 10.0)])
