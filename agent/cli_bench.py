@@ -101,9 +101,7 @@ def graph(
 @bench.command()
 def speakers(
     context: typer.Context,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with speech/ and iemocap/.")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with speech/ and iemocap/.")] = None,
     every: Annotated[int, typer.Option(min=1, max=6, help="Encode only every so manieth clip of a speaker.")] = 3,
     json_file: JsonFile = None,
 ) -> None:

@@ -1,10 +1,10 @@
 """How well voices are told apart as they come, beside an offline clustering of the same embeddings.
 
-Conversations of one to four speakers are made of RAVDESS's actors 13 to 24 and of EmoDB's last five speakers, so the
-truth is known; two fifths of the turns are cuts of 0.3 to 1.5 s. Beside them stand IEMOCAP's own, of session 5, in which
-two actors talk to each other. Of none of these people has the voice space or the tracker learned anything. The error is
-that of diarisation when the times are given: seconds of speech with the wrong speaker (confusion) and with none (missed),
-over all seconds; numbers are matched to names as well as possible.
+Conversations of one to four speakers are made of RAVDESS's actors 13 to 24 and of EmoDB's last five speakers, so that
+the truth is known; two fifths of the turns are cuts of 0.3 to 1.5 s. Beside them stand IEMOCAP's own, of session 5, in
+which two actors talk to each other. Of none of these people has the voice space or the tracker learned anything. The
+error is that of diarisation when the times are given: seconds of speech with the wrong speaker (confusion) and with
+none (missed), over all seconds; numbers are matched to names as well as possible.
 """
 
 from __future__ import annotations
