@@ -38,6 +38,7 @@ class DriftClock:
             reported at `offset_ns` + n / rate, or later.
         drift_ppm: by how much the device's clock is slower (below 0: faster) than the session's just now; 0 until
             known.
+        mean_ppm: the same over all the time since the first ten seconds: the longer, the truer.
     """
 
     def __init__(self, rate_hz: float) -> None:
@@ -48,14 +49,8 @@ class DriftClock:
         self._aim_ns = 0
         self.offset_ns = 0
         self.drift_ppm = 0.0
-        self._anchored = 0, 0
-        self._elapsed_ns = 0
-
-    @property
-    def mean_ppm(self) -> float:
-        """The same over all the time since samples were last missing: the longer, the truer."""
-        began_ns, offset_ns = self._anchored
-        return (self.offset_ns - offset_ns) * 1e6 / max(self._elapsed_ns - began_ns, NS_PER_S)
+        self.mean_ppm = 0.0
+        self._settled: tuple[int, int] | None = None  # the second, and its least offset, when the line was first drawn
 
     def observe(self, samples: int, at_ns: int, *, lost: bool = False) -> bool:
         """Takes a report of a block of sound.
@@ -69,7 +64,6 @@ class DriftClock:
             Whether sound is missing: then time is anchored anew at this block.
         """
         elapsed_ns = int(samples * NS_PER_S / self._rate_hz)
-        self._elapsed_ns = elapsed_ns
         offset_ns, second = at_ns - elapsed_ns, elapsed_ns // NS_PER_S
         if self._second is None or lost:
             self._anchor(second, offset_ns)
@@ -91,7 +85,7 @@ class DriftClock:
         self._second = second
         self._least_ns = self._aim_ns = self.offset_ns = offset_ns
         self._leasts.clear()
-        self._anchored = self._elapsed_ns, offset_ns
+        self._settled = None
 
     def _draw_line(self) -> None:
         """Aims the offset at the least of a few seconds, or at the end of the line through many."""
@@ -103,3 +97,7 @@ class DriftClock:
         slope, intercept = np.polyfit(seconds - seconds[-1], leasts - base, 1)
         self._aim_ns = int(base + intercept + slope)  # the second that begins now
         self.drift_ppm = float(slope) / 1000.0
+        now, now_ns = self._leasts[-1]
+        then, then_ns = self._settled = self._settled or (now, now_ns)
+        if now > then:
+            self.mean_ppm = (now_ns - then_ns) / 1000 / (now - then)

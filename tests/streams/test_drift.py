@@ -34,6 +34,7 @@ def test_an_hour_with_a_skewed_quartz_stays_within_20_ms(skew_ppm: float) -> Non
     assert max(errors) < 20.0
     assert max(errors[len(errors) // 10 :]) < 3.0  # settled
     assert clock.drift_ppm == pytest.approx(skew_ppm, abs=25)
+    assert clock.mean_ppm == pytest.approx(skew_ppm, abs=1)
     assert min(np.diff(stamps)) > 0
     # Counting nominal seconds would have been off by this much.
     assert 3600 * abs(skew_ppm) / 1000 > 300
