@@ -21,7 +21,7 @@ from mer_agent.inference import Inference
 from mer_agent.own_speech import OwnSpeech, Said
 from mer_agent.perception import Cut, Perceived, Perception
 from mer_agent.provisional import Provisional
-from mer_agent.segmenter import Speech, SpeechCutter
+from mer_agent.segmenter import Cutter, Speech
 from mer_agent.streams.mailbox import Mailbox, Sink
 from mer_agent.streams.types import AudioChunk, Prediction, Segment, Transcript, VideoFrame
 
@@ -65,7 +65,7 @@ class Agent:
     def __init__(
         self,
         source: Source,
-        cutter: SpeechCutter,
+        cutter: Cutter,
         aligner: Aligner,
         perception: Perception,
         conversation: Conversation,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from mer_agent.errors import InputError, RegressionError
 from mer_agent.terminal import agent_extra, out, say
+
+if TYPE_CHECKING:
+    from mer_agent.config.settings import Settings
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")]
 DataName = Annotated[str, typer.Option("--data", metavar="NAME", help="Data set: iemocap, meld, mosi, or converted.")]
@@ -84,12 +87,25 @@ def evaluate(
     regression: Annotated[
         bool, typer.Option("--regression", help="Compare with the shipped `live`; fails if significantly worse.")
     ] = False,
+    end_to_end: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Run the agent itself on recordings with truth beside them (docs/end-to-end.md)."
+        ),
+    ] = None,
+    compose: Annotated[
+        int, typer.Option(min=0, help="The same on so many conversations made of acted speakers kept apart.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the conversations that are made.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Score a checkpoint on the test split of a data set; figures are in percent."""
     with agent_extra():
         from mer_agent.models import evaluate as evaluation
     find_weights(context)
+    if end_to_end is not None or compose:
+        _end_to_end(context, checkpoint, end_to_end, data_dir, compose, seed, json_file)
+        return
     say(FIRST_TIME)
     if regression:
         _compare(context, checkpoint, data_dir or context.obj.settings.data.dir, json_file)
@@ -105,6 +121,41 @@ def evaluate(
     if picture is not None:
         with agent_extra("train"):
             evaluation.draw_confusion(figures, picture)
+    write_json(figures, json_file)
+
+
+def _end_to_end(
+    context: typer.Context,
+    checkpoint: str,
+    folder: Path | None,
+    data_dir: Path | None,
+    compose: int,
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    with agent_extra("train"):
+        from mer_agent import end_to_end
+    settings: Settings = context.obj.settings
+    model = settings.model.model_copy(update={"checkpoint": checkpoint})
+    data = data_dir or settings.data.dir
+    figures = end_to_end.evaluate(
+        settings.model_copy(update={"model": model}), folder, data, Path("runs/encoders"), compose, seed, say
+    )
+    kinds = {"all": figures, **figures.get("kinds", {})}
+    for name, own in kinds.items():
+        table = Table(name, "weighted F1", "lost", "macro F1", "accuracy", "ECE", "missed", "n", box=None)
+        for step in own["steps"]:
+            lost = f"{step['lost']:+.1f}" if "lost" in step else ""
+            scored = [f"{step[key]:.1f}" for key in ("macro_f1", "accuracy", "ece")]
+            stage = step["stage"] if step["stage"] == "gold" else f"then {step['stage']}"
+            table.add_row(stage, f"{step['weighted_f1']:.1f}", lost, *scored, str(step["missed"]), str(step["n"]))
+        out.print(table)
+        told = ", ".join(f"{key} {value} %" for key, value in own["heard"].items() if value is not None)
+        out.print(f"heard: {told}")
+    drop = figures["drop"]
+    out.print(f"from gold to live: {drop['weighted_f1']:.1f} lost (95 %: {drop['low']:.1f} to {drop['high']:.1f})")
+    for one in figures["without_truth"]:
+        out.print(f"{one['name']}: {one['utterances']} utterances, nobody knows the truth", markup=False)
     write_json(figures, json_file)
 
 

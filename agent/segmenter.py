@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -197,6 +197,22 @@ class Segmenter:
             declared_ns=self._heard[-1].end_ns,
             source=self.source,
         )
+
+
+class Cutter(Protocol):
+    """Chunks in, news of utterances out."""
+
+    def follow(self, chunk: AudioChunk) -> Iterator[Speech]:
+        """Gives the news that `chunk` brings."""
+        ...
+
+    def over(self, source: str) -> None:
+        """Says that the pause which was just told of this source is the end of a sentence."""
+        ...
+
+    def finish(self) -> list[Segment]:
+        """Ends all streams; gives the utterances that were still open."""
+        ...
 
 
 class SpeechCutter:
