@@ -9,7 +9,7 @@ none (missed), over all seconds; numbers are matched to names as well as possibl
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def score(conversations: Sequence[Voices], guess: Guess) -> dict[str, float]:
     """
     confused_s = missed_s = 0.0
     counted = 0
-    total_s, wrong_s = Counter[int](), Counter[int]()
+    total_s, wrong_s = defaultdict[int, float](float), defaultdict[int, float](float)
     for voices in conversations:
         guesses = guess(voices)
         confused, missed = error_s(guesses, voices)
@@ -63,7 +63,7 @@ def score(conversations: Sequence[Voices], guess: Guess) -> dict[str, float]:
         total_s[speakers] += float(voices.durations_s.sum())
         wrong_s[speakers] += confused + missed
         counted += len(set(guesses) - {None}) == speakers
-    whole_s = total_s.total()
+    whole_s = sum(total_s.values())
     return {
         "error": (confused_s + missed_s) / whole_s,
         "confusion": confused_s / whole_s,
