@@ -1,4 +1,7 @@
-"""pympi reads ELAN's documents; EmotionML is held against W3C's recommendation: no registry has its schema."""
+"""pympi reads ELAN's documents; EmotionML is held against rules written after W3C's recommendation.
+
+No reader of EmotionML and no package with its schema was found.
+"""
 
 from pathlib import Path
 from typing import Any
