@@ -17,6 +17,21 @@ from mer_agent.models.plans import BY_NAME_ONLY, PLANS, quick
 
 Run = Callable[..., tuple[int, str, str]]
 
+IMPUTED = {
+    "kind": "imputation",
+    "data": "iemocap",
+    "model": "ar-iigcn",
+    "protocol": "clean",
+    "seeds": [0],
+    "recipe": {"shape": {}},
+    "weighted_f1": {
+        "left out": {
+            "valid": {"text": {"mean": 60.0, "deviation": None}},
+            "test": {"text": {"mean": 61.5, "deviation": None}},
+        }
+    },
+}
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
@@ -70,10 +85,14 @@ def test_the_report_is_printed_written_and_counted(run: Run, tmp_path: Path) -> 
         for row in PLANS["peers"].rows[:2]:
             record = made_records.record(row.recipe, seed)
             records.write(tmp_path / "records" / f"{row.name}-{seed}.json", record)
+    (tmp_path / "imputation").mkdir()
+    (tmp_path / "imputation" / "iemocap.json").write_text(json.dumps(IMPUTED))
     code, out, err = run("report", "--folder", tmp_path / "records", "--json", tmp_path / "figures.json")
     assert code == 0, err
     assert "Models on IEMOCAP-6, looking back only" in out
     figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert {figure["plan"] for figure in figures} >= {"peers", "imputation"}
+    assert "| text | 60.00, 61.50 |" in out
     assert {"model", "data", "modalities", "causal", "protocol", "seeds", "mean", "deviation"} <= set(figures[0])
     code, _, err = run("report", "--folder", tmp_path / "records", "--page", tmp_path / "none.md")
     assert code != 0
@@ -101,3 +120,11 @@ def test_what_cannot_be_done_is_said(run: Run, arguments: tuple[str, ...], says:
 def test_the_quick_bench_trains_every_model_shortly() -> None:
     assert {row.model for row in quick().rows} == {row.model for row in PLANS["peers"].rows}
     assert all(row.recipe.epochs <= 3 for row in quick().rows)
+
+
+def test_training_is_timed_against_loops(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("training", "--dialogues", 2, "--rounds", 1, "--json", tmp_path / "speed.json")
+    assert code == 0, err
+    figures = json.loads((tmp_path / "speed.json").read_text())
+    assert f"ratio {figures['ratio']:.1f} to the published loop" in out
+    assert figures["dialogues"] == 2
