@@ -38,6 +38,24 @@ def test_a_turn_depends_on_what_came_before_it_and_on_nothing_after_it(tiny):
     assert not torch.allclose(states(tiny, SAID[1:], [2, 1, 2])[-1], whole[-1], atol=1e-4)
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_gradients_to_a_later_turn_are_exactly_zero(tiny, trained):
+    """Not small: zero, in the fused attention and in the one that is written out for training."""
+    network, words, pad = tiny
+    with torch.inference_mode():
+        alone = [one.clone() for one in turns.alone(network, [words(text) for text in SAID], pad)]
+    own = [one.clone().requires_grad_() for one in alone]
+    network.encoder.layer[-1].attention.attn.q.weight.requires_grad_(trained)
+    network.encoder.layer[-2].attention.attn.q.weight.requires_grad_(trained)
+    speakers = torch.randn(1 + turns.SPEAKERS, tiny_mpnet.WIDTH)
+    for at in range(len(SAID)):
+        states = turns.together(network, [own], speakers, torch.tensor([[1, 2, 1, 2]]))[0]
+        gradients = torch.autograd.grad((states[at] * torch.randn(tiny_mpnet.WIDTH)).sum(), own)
+        assert all(gradient.any() for gradient in gradients[: at + 1])
+        assert not any(gradient.any() for gradient in gradients[at + 1 :])
+    network.requires_grad_(False)
+
+
 def test_who_spoke_makes_a_difference(tiny):
     speakers = torch.randn(1 + turns.SPEAKERS, tiny_mpnet.WIDTH)
     one, two = (states(tiny, SAID[:2], marks, speakers)[1] for marks in ([1, 1], [1, 2]))
