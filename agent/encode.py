@@ -182,14 +182,15 @@ def metadata(encoded: Encoded, *, with_text: bool = False) -> dict[str, str]:
 
 def _encoders(settings: Settings, wanted: Sequence[str], with_text: bool, say: Callable[[str], None]) -> list[Encoder]:
     """Loads what is wanted; of "everything", what can't be loaded for want of weights is named and left out."""
+    told = settings.encoders
     if wanted:
-        return [base.create(feature, settings.encoders.device) for feature in dict.fromkeys(wanted)]
+        return [base.create(feature, told.device, told.precision) for feature in dict.fromkeys(wanted)]
     found = []
     for feature in base.features():
         if feature == WORDS_FEATURE and not with_text:
             continue
         try:
-            found.append(base.create(feature, settings.encoders.device))
+            found.append(base.create(feature, told.device, told.precision))
         except WeightsError as error:
             say(f"without {feature}: {error}")
     return found

@@ -136,7 +136,9 @@ def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], 
         from mer_agent.models import checkpoint  # takes seconds, so it happens here, on a thread of its own
     limit_threads(settings.encoders.threads)
     fusion, card = checkpoint.load_live(settings.model.checkpoint)
-    encoders = tuple(create(feature.id, settings.encoders.device) for feature in card.features)
+    encoders = tuple(
+        create(feature.id, settings.encoders.device, settings.encoders.precision) for feature in card.features
+    )
     for encoder in encoders:
         card.check(encoder.feature, encoder.dimension, getattr(encoder, "names", ()))
     return encoders, fusion, card

@@ -158,6 +158,10 @@ class EncoderSettings(Section):
     """How utterances become features."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: a GPU if there is one")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="float32",
+        description="of sentence encoders; bfloat16 is faster where it is in hardware (auto finds out)",
+    )
     threads: int = Field(default=1, ge=1, description="CPU threads of each encoder")
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from mer_agent.errors import CheckpointError, MerError
 from mer_agent.streams.types import MODALITIES, Modality, Turn, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mer_agent.encoders.place import Place
 
 ENTRY_POINTS = "mer_agent.encoders"
 """Group of entry points by which other packages bring encoders."""
@@ -55,8 +57,12 @@ def features() -> tuple[str, ...]:
     return tuple(sorted({*_MAKERS, *_third_party()}))
 
 
-def create(feature: str, device: str = "auto") -> Encoder:
+def create(
+    feature: str, device: str = "auto", precision: Literal["auto", "float32", "bfloat16"] = "float32"
+) -> Encoder:
     """Gives the encoder that makes `feature`; its weights are loaded from the cache, never downloaded.
+
+    `precision` is that of sentence encoders, `auto` the fastest here; what else encodes does so in float32.
 
     An encoder of another package is found by its entry point in the group `mer_agent.encoders`: the name is the feature
     id, the object is called with the device and gives the encoder. It can't take the place of one of ours.
@@ -67,7 +73,9 @@ def create(feature: str, device: str = "auto") -> Encoder:
     """
     maker = _MAKERS.get(feature)
     if maker is not None:
-        return maker(device)
+        from mer_agent.encoders.place import Place
+
+        return maker(Place.of(device, precision))
     entry = _third_party().get(feature)
     if entry is None:
         raise CheckpointError(f"no encoder makes {feature}; this version has {', '.join(features())}")
@@ -95,73 +103,73 @@ def _create_third_party(entry: EntryPoint, device: str) -> Encoder:
     return encoder
 
 
-def _mpnet(device: str) -> Encoder:
+def _mpnet(place: Place) -> Encoder:
     from mer_agent.encoders.text import TextEncoder
 
-    return TextEncoder("mpnet", device)
+    return TextEncoder("mpnet", place)
 
 
-def _mpnet_layers(device: str) -> Encoder:
+def _mpnet_layers(place: Place) -> Encoder:
     from mer_agent.encoders.text import TextEncoder
 
-    return TextEncoder("mpnet-layers", device)
+    return TextEncoder("mpnet-layers", place)
 
 
-def _mpnet_emotion(device: str) -> Encoder:
+def _mpnet_emotion(place: Place) -> Encoder:
     from mer_agent.encoders.text_emotion import TextEmotionEncoder
 
-    return TextEmotionEncoder(device)
+    return TextEmotionEncoder(place)
 
 
-def _mpnet_tokens(device: str) -> Encoder:
+def _mpnet_tokens(place: Place) -> Encoder:
     from mer_agent.encoders.tokens import TokenEncoder
 
-    return TokenEncoder(device)
+    return TokenEncoder(place)
 
 
-def _minilm(device: str) -> Encoder:
+def _minilm(place: Place) -> Encoder:
     from mer_agent.encoders.text import TextEncoder
 
-    return TextEncoder("minilm", device)
+    return TextEncoder("minilm", place)
 
 
-def _ge2e(device: str) -> Encoder:
+def _ge2e(place: Place) -> Encoder:
     from mer_agent.encoders.voice import shared
 
-    return shared(device)
+    return shared(place)
 
 
-def _voice_emotion(device: str) -> Encoder:
+def _voice_emotion(place: Place) -> Encoder:
     from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
 
-    return VoiceEmotionEncoder(device)
+    return VoiceEmotionEncoder(place)
 
 
-def _mel(device: str) -> Encoder:
+def _mel(place: Place) -> Encoder:
     from mer_agent.encoders.mel import MelEncoder
 
     return MelEncoder()
 
 
-def _prosody(device: str) -> Encoder:
+def _prosody(place: Place) -> Encoder:
     from mer_agent.encoders.prosody import ProsodyEncoder
 
     return ProsodyEncoder()
 
 
-def _face(device: str) -> Encoder:
+def _face(place: Place) -> Encoder:
     from mer_agent.encoders.face import FaceEncoder
 
-    return FaceEncoder(device)
+    return FaceEncoder(place)
 
 
-def _words(device: str) -> Encoder:
+def _words(place: Place) -> Encoder:
     from mer_agent.encoders.words import WordEncoder
 
     return WordEncoder()
 
 
-_MAKERS: dict[str, Callable[[str], Encoder]] = {
+_MAKERS: dict[str, Callable[[Place], Encoder]] = {
     # Each imports its encoder when it is asked for, since some bring torch and transformers with them.
     "text/mpnet@1": _mpnet,
     "text/mpnet-layers@1": _mpnet_layers,

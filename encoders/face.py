@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mer_agent.encoders import shipped, weights
 from mer_agent.encoders.densenet import DenseNet, DenseShape, normalise
+from mer_agent.encoders.place import Place
 from mer_agent.errors import WeightsError
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.talking_face import Seen, faces_in_view
@@ -54,7 +55,7 @@ class FaceEncoder:
     """Gives the FER+ feature of the face that speaks; None where there is no face.
 
     Args:
-        device: `auto` (a GPU if there is one), or a torch device.
+        device: `auto` (a GPU if there is one), a torch device, or a `Place`.
         trained: where `face.safetensors` and its card lie; those of the package if not given.
         detector: the folder of YuNet; the catalogue's own if not given.
 
@@ -66,10 +67,12 @@ class FaceEncoder:
     feature = FEATURE
     modality: Modality = "visual"
 
-    def __init__(self, device: str = "auto", trained: Path = shipped.FOLDER, detector: Path | None = None) -> None:
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    def __init__(
+        self, device: str | Place = "auto", trained: Path = shipped.FOLDER, detector: Path | None = None
+    ) -> None:
+        self._place = Place.of(device)
         self._network, self._emotions, self._temperature = _load(trained)
-        self._network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network.to(self._place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dimension = self._network.dimension
         self._watcher = FaceWatcher(weights.path("yunet") if detector is None else detector)
 
@@ -94,7 +97,7 @@ class FaceEncoder:
                 continue
             weight = torch.tensor([quality for _, quality in own]).square()
             feature = (weight / weight.sum()) @ rows
-            logits = self._network.head(feature.to(self._device)).cpu() / self._temperature
+            logits = self._network.head(self._place.put(feature)).cpu() / self._temperature
             emotions = dict(zip(self._emotions, logits.softmax(0).tolist(), strict=True))
             readings.append(FaceReading(feature, emotions, faces[0], tuple(faces[1:])))
         return readings
@@ -110,7 +113,7 @@ class FaceEncoder:
             return torch.empty(0, self.dimension)
         faces = normalise(torch.from_numpy(np.stack(crops)).unsqueeze(1))
         batches = torch.split(faces.contiguous(memory_format=torch.channels_last), _LARGEST_BATCH)
-        return torch.cat([self._network.features(batch.to(self._device)).cpu() for batch in batches])
+        return torch.cat([self._network.features(self._place.put(batch)).cpu() for batch in batches])
 
 
 def _spread(face: Seen) -> list[tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], float]]:

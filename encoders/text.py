@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mer_agent.encoders import weights
+from mer_agent.encoders.place import Place
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import Modality, Turn, Utterance
 
@@ -55,7 +56,7 @@ class TextEncoder:
     Args:
         name: `mpnet` (768-d), `mpnet-layers` (2304-d, as fast), `minilm` (384-d, six times faster), or for comparisons
             `roberta-base` (768-d) and `roberta-large` (1024-d), whose files the user puts into the weights' folder.
-        device: `auto` (a GPU if there is one), or a torch device.
+        device: `auto` (a GPU if there is one), a torch device, or a `Place`.
         folder: where the weights lie; the catalogue's own folder if not given.
 
     Raises:
@@ -64,7 +65,7 @@ class TextEncoder:
 
     modality: Modality = "text"
 
-    def __init__(self, name: str = "mpnet", device: str = "auto", folder: Path | None = None) -> None:
+    def __init__(self, name: str = "mpnet", device: str | Place = "auto", folder: Path | None = None) -> None:
         if name not in _RECIPES:
             raise WeightsError(f"no text encoder is called {name!r}: take one of {', '.join(_RECIPES)}")
         recipe = _RECIPES[name]
@@ -72,8 +73,8 @@ class TextEncoder:
         self.dimension = recipe.dimension
         self._layers = recipe.layers
         folder = _folder(recipe) if folder is None else folder
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._model, self._tokenizer, self._pad = load_model(folder, self._device)
+        self._place = Place.of(device)
+        self._model, self._tokenizer, self._pad = load_model(folder, self._place.device, self._place.dtype)
 
     def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         """Gives [dimension] float32 on the CPU for each utterance, None where it has no words.
@@ -96,12 +97,12 @@ class TextEncoder:
         for row, sequence in enumerate(tokens):
             ids[row, : len(sequence)] = torch.tensor(sequence)
             mask[row, : len(sequence)] = 1
-        mask = mask.to(self._device)
+        mask = self._place.put(mask)
         hidden = self._model(
-            input_ids=ids.to(self._device), attention_mask=mask, output_hidden_states=True
+            input_ids=self._place.put(ids), attention_mask=mask, output_hidden_states=True
         ).hidden_states  # of the embedding layer and each layer after it, [batch, tokens, width]
-        pooled = [(hidden[k] * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True) for k in self._layers]
-        unit = torch.cat([torch.nn.functional.normalize(part, dim=-1) for part in pooled], -1).float().cpu()
+        pooled = [(hidden[k].float() * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True) for k in self._layers]
+        unit = torch.cat([torch.nn.functional.normalize(part, dim=-1) for part in pooled], -1).cpu()
         for i, embedding in zip(spoken, unit, strict=True):
             embeddings[i] = embedding.clone()  # or each would keep the whole batch alive
         return embeddings
@@ -118,7 +119,7 @@ def _folder(recipe: _Recipe) -> Path:
     return folder
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]:
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Any, Tokenizer, int]:
     """Reads model and tokeniser from `folder`; gives them with the id of the padding token."""
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel
@@ -135,4 +136,4 @@ def load_model(folder: Path, device: torch.device) -> tuple[Any, Tokenizer, int]
         ) from error
     tokenizer.enable_truncation(TOKEN_BUDGET)  # the files of some models bring shorter limits of their own
     tokenizer.no_padding()
-    return model.eval().to(device), tokenizer, int(config.pad_token_id)
+    return model.eval().to(device, dtype), tokenizer, int(config.pad_token_id)

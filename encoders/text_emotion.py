@@ -14,17 +14,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mer_agent.encoders import lora, shipped, turns, weights
+from mer_agent.encoders.place import Place, Precision
 from mer_agent.encoders.text import load_model
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import Modality, Transcript, Turn, Utterance
-
-Precision = Literal["float32", "bfloat16"]
 
 NAME = "text"
 """Of the shipped weights."""
@@ -33,19 +31,11 @@ _REMEMBERED = 64
 """Turns whose lower states are kept: a turn is read again as the past of the ten after it."""
 
 
-def fastest() -> Precision:
-    """Gives the precision that this machine computes fastest: bfloat16 where GPU or processor has it in hardware."""
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch don't tell
-    return "bfloat16" if told.get("amx_bf16") or told.get("avx512_bf16") else "float32"
-
-
 class TextEmotionEncoder:
     """Gives the 768-d state of what was said, in the light of what was said before; None where no word is known.
 
     Args:
-        device: `auto` (a GPU if there is one), or a torch device.
+        device: `auto` (a GPU if there is one), a torch device, or a `Place`, which has its own precision.
         precision: `bfloat16` is three times as fast on processors that have it in hardware, and a little coarser.
         without: the part of the training dialogues that the adapter must not have seen; None for the mean of all.
         base: the folder of the base; the catalogue's own if not given.
@@ -60,7 +50,7 @@ class TextEmotionEncoder:
 
     def __init__(
         self,
-        device: str = "auto",
+        device: str | Place = "auto",
         *,
         precision: Precision = "float32",
         without: int | None = None,
@@ -76,9 +66,9 @@ class TextEmotionEncoder:
             lora.merge(network, adapters, 1 / len(own))
         self._words = turns.Words(tokenizer)
         self.dimension = int(network.config.hidden_size)
-        on = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._network = network.to(on, getattr(torch, precision))
-        self._speakers = torch.stack([adapters["speakers"].float() for adapters in own]).mean(0).to(on)
+        place = Place.of(device, precision)
+        self._network = network.to(place.device, place.dtype)
+        self._speakers = place.put(torch.stack([adapters["speakers"].float() for adapters in own]).mean(0))
         self._recent: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     @torch.inference_mode()

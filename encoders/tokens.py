@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mer_agent.encoders import weights
+from mer_agent.encoders.place import Place
 from mer_agent.encoders.sequences import STEPS, lay_out
 from mer_agent.encoders.text import load_model
 from mer_agent.streams.types import Modality, Turn, Utterance
@@ -22,7 +23,7 @@ class TokenEncoder:
     """Gives [48 * 768] for what was said, None where nothing was.
 
     Args:
-        device: `auto` (a GPU if there is one), or a torch device.
+        device: `auto` (a GPU if there is one), a torch device, or a `Place`.
         folder: where the weights lie; the catalogue's own folder if not given.
 
     Raises:
@@ -32,10 +33,10 @@ class TokenEncoder:
     feature = "text/mpnet-tokens@1"
     modality: Modality = "text"
 
-    def __init__(self, device: str = "auto", folder: Path | None = None) -> None:
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    def __init__(self, device: str | Place = "auto", folder: Path | None = None) -> None:
+        self._place = Place.of(device)
         folder = weights.path("mpnet") if folder is None else folder
-        self._model, self._tokenizer, self._pad = load_model(folder, self._device)
+        self._model, self._tokenizer, self._pad = load_model(folder, self._place.device, self._place.dtype)
         self._steps = STEPS[self.feature]
         self._tokenizer.enable_truncation(self._steps)
         self.dimension = self._steps * int(self._model.config.hidden_size)
@@ -58,7 +59,7 @@ class TokenEncoder:
         ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=self._pad)
         lengths = torch.tensor([len(row) for row in tokens])
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        states = self._model(input_ids=ids.to(self._device), attention_mask=mask.long().to(self._device))
+        states = self._model(input_ids=self._place.put(ids), attention_mask=self._place.put(mask.long()))
         rows = states.last_hidden_state.float().cpu()
         for i, row, length in zip(spoken, rows, lengths.tolist(), strict=True):
             found[i] = lay_out(row[:length], self._steps).clone()

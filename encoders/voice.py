@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mer_agent.encoders import weights
+from mer_agent.encoders.place import Place
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import SAMPLE_RATE_HZ, Modality, Turn, Utterance
 
@@ -61,7 +62,7 @@ class VoiceEncoder:
     """Gives the unit-length GE2E embedding of a voice; None where there is too little speech to hear one.
 
     Args:
-        device: `auto` (a GPU if there is one), or a torch device.
+        device: `auto` (a GPU if there is one), a torch device, or a `Place`.
         folder: where `ge2e.safetensors` lies; the catalogue's own folder if not given.
 
     Raises:
@@ -72,9 +73,9 @@ class VoiceEncoder:
     modality: Modality = "audio"
     dimension = DIMENSION
 
-    def __init__(self, device: str = "auto", folder: Path | None = None) -> None:
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._network = _load(weights.path("ge2e") if folder is None else folder).to(self._device)
+    def __init__(self, device: str | Place = "auto", folder: Path | None = None) -> None:
+        self._place = Place.of(device)
+        self._network = _load(weights.path("ge2e") if folder is None else folder).to(self._place.device)
         self._filters = torch.from_numpy(_mel_filters())
         self._window = torch.hann_window(_WINDOW_SAMPLES)
         self._recent: tuple[tuple[weakref.ref[NDArray[np.float32]], _Heard], ...] = ()
@@ -116,7 +117,7 @@ class VoiceEncoder:
         partials, real = torch.cat([partials for partials, _ in cut]), torch.cat([real for _, real in cut])
         embedded, sums = [], []
         for batch, frames in zip(torch.split(partials, _LARGEST_BATCH), torch.split(real, _LARGEST_BATCH), strict=True):
-            one, states = self._network(batch.to(self._device))
+            one, states = self._network(self._place.put(batch))
             mask = (torch.arange(_PARTIAL_FRAMES) < frames[:, None]).to(states)[..., None]  # the end may be padding
             embedded.append(one.cpu())
             sums.append(torch.stack([(states * mask).sum(1), (states.square() * mask).sum(1)], 1).cpu())
@@ -153,13 +154,13 @@ _Heard = tuple[Tensor, Tensor]
 """Embedding [256] and summary [1024] of a sound."""
 
 
-def shared(device: str = "auto") -> VoiceEncoder:
+def shared(device: str | Place = "auto") -> VoiceEncoder:
     """Gives the one encoder of the catalogue's weights that features share, so that a voice is heard once for all.
 
     Raises:
         WeightsError: the weights are not pulled yet or unreadable.
     """
-    return _shared(device, weights.path("ge2e"))
+    return _shared(Place.of(device), weights.path("ge2e"))
 
 
 _shared = functools.cache(VoiceEncoder)

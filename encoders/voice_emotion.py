@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mer_agent.encoders import shipped, voice
+from mer_agent.encoders.place import Place
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import SAMPLE_RATE_HZ, Modality, Turn, Utterance
 
@@ -132,7 +133,7 @@ class VoiceEmotionEncoder:
     """Gives 100 numbers that tell the emotion in a voice; None where nothing can be heard.
 
     Args:
-        device: `auto` (a GPU if there is one), or a torch device.
+        device: `auto` (a GPU if there is one), a torch device, or a `Place`.
         folder: where `voice.safetensors` and its card lie; the package's own if not given.
 
     Raises:
@@ -143,12 +144,12 @@ class VoiceEmotionEncoder:
     modality: Modality = "audio"
     dimension = DIMENSION
 
-    def __init__(self, device: str = "auto", folder: Path | None = None) -> None:
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    def __init__(self, device: str | Place = "auto", folder: Path | None = None) -> None:
+        self._place = Place.of(device)
         state, card = shipped.load("voice", folder or shipped.FOLDER)
         self._network, self.labels = _build(state, card.recipe)
-        self._network.to(self._device)
-        self._voice = voice.shared(device)
+        self._network.to(self._place.device)
+        self._voice = voice.shared(self._place)
 
     def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         """Gives [100] float32 on the CPU for each utterance, None where it has no audible sound.
@@ -174,7 +175,7 @@ class VoiceEmotionEncoder:
             some = heard[at : at + _LARGEST_BATCH]
             batch, frames = pad([mel for i in some if (mel := mels[i]) is not None])
             summary = stack([summaries[i] for i in some])
-            features = self._network.features(batch.to(self._device), frames, summary.to(self._device))
+            features = self._network.features(self._place.put(batch), frames, self._place.put(summary))
             likely = self._network.head(features).softmax(-1).cpu()
             for i, row, own in zip(some, features.float().cpu(), likely, strict=True):
                 found[i] = row.clone(), own.clone()  # or each would keep the whole batch alive

@@ -23,8 +23,7 @@ from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder
 from mer_agent.encoders.turns import Words
 from mer_agent.models import text_data
 from mer_agent.models.metrics import scores
-from mer_agent.models.text_data import LABELS, Talk
-from mer_agent.models.text_features import FOLDS
+from mer_agent.models.text_data import LABELS
 from mer_agent.models.text_run import RECIPE, TextRecipe, TextRun
 from mer_agent.models.train_text import called, judges
 from mer_agent.streams.types import Turn
@@ -85,26 +84,25 @@ def variants(data_dir: Path, folder: Path, seeds: int, say: Callable[[str], None
         }
     }
     words = Words(load_model(weights.path("mpnet"), torch.device("cpu"))[1])
-    for named in sorted({variant.named for variant in VARIANTS.values()}):
-        talks = text_data.load(data_dir, words, named=named)
+    talks = {named: text_data.load(data_dir, words, named=named) for named in (False, True)}
+    judged: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for seed in range(len(runs)):  # each variant once before any has its second run
         for name, variant in VARIANTS.items():
-            if variant.named == named:
-                found[name] = _trained(name, variant, talks, folder, min(seeds, FOLDS), say)
+            run = TextRun(variant.recipe, talks[variant.named], seed, seed, folder / _folder(name))
+            run.train(say)
+            for corpus in variant.recipe.corpora:
+                of = judged.setdefault(name, {}).setdefault(corpus, {"valid": [], "test": []})
+                of["valid"].append(run.epochs[-1]["valid"][corpus])
+                of["test"].append(run.judge(corpus, "test"))
+    for name, by_corpus in judged.items():
+        found[name] = {
+            corpus: {split: _several(scored) for split, scored in of.items()} for corpus, of in by_corpus.items()
+        }
     return found
 
 
-def _trained(
-    name: str, variant: Variant, talks: Sequence[Talk], folder: Path, seeds: int, say: Callable[[str], None]
-) -> dict[str, Any]:
-    judged: dict[str, dict[str, list[float]]] = {}
-    for seed in range(seeds):
-        run = TextRun(variant.recipe, talks, seed, seed, folder / name.lower().replace(",", "").replace(" ", "-"))
-        run.train(say)
-        for corpus in variant.recipe.corpora:
-            of = judged.setdefault(corpus, {"valid": [], "test": []})
-            for split, scored in of.items():
-                scored.append(round(run.judge(corpus, split), 2))
-    return {corpus: {split: _several(scored) for split, scored in of.items()} for corpus, of in judged.items()}
+def _folder(name: str) -> str:
+    return name.lower().replace(",", "").replace(" ", "-")
 
 
 def _several(scored: Sequence[float]) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def _several(scored: Sequence[float]) -> dict[str, Any]:
 
 
 def precisions(data_dir: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Judges the shipped encoder on both test splits in each precision, one torch thread, on the CPU.
+    """Judges the shipped encoder on both validation splits in each precision, one torch thread, on the CPU.
 
     Returns:
         Precision -> `weighted_f1` (corpus -> percent), `changed` (share of utterances that float32 calls something
@@ -125,7 +123,7 @@ def precisions(data_dir: Path, say: Callable[[str], None]) -> dict[str, dict[str
     """
     state, _ = shipped.load(NAME)
     words = Words(load_model(weights.path("mpnet"), torch.device("cpu"))[1])
-    talks = [talk for talk in text_data.load(data_dir, words) if talk.split == "test"]
+    talks = [talk for talk in text_data.load(data_dir, words) if talk.split == "valid"]
     found: dict[str, dict[str, Any]] = {}
     exact: dict[str, Tensor] = {}
     for precision in PRECISIONS:
@@ -133,7 +131,7 @@ def precisions(data_dir: Path, say: Callable[[str], None]) -> dict[str, dict[str
         found[precision] = {"weighted_f1": {}, "ms": round(_cost_ms(encoder), 1)}
         changed = []
         for corpus in RECIPE.corpora:
-            probabilities, truth = called(encoder, judges(state, corpus), talks, corpus, "test")
+            probabilities, truth = called(encoder, judges(state, corpus), talks, corpus, "valid")
             found[precision]["weighted_f1"][corpus] = scores(probabilities, truth, LABELS[corpus])["weighted_f1"]
             labels = probabilities.argmax(-1)
             changed.append(labels != exact.setdefault(corpus, labels))

@@ -19,7 +19,8 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from mer_agent.encoders import shipped
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, fastest
+from mer_agent.encoders.place import fastest
+from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder
 from mer_agent.streams.types import Turn
 
 FEATURE = TextEmotionEncoder.feature

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from mer_agent.encoders import shipped, weights
+from mer_agent.encoders.place import fastest
 from mer_agent.encoders.text import load_model
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, fastest, parts
+from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, parts
 from mer_agent.encoders.turns import LOWER, TOKEN_BUDGET, Words
 from mer_agent.models import corpora, text_data
 from mer_agent.models.metrics import scores

@@ -29,7 +29,6 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 def create(feature: str, device: str = "cpu") -> Encoder:
     for name in WEIGHTS.get(feature, ("mpnet",) if feature.startswith("text/mpnet") else ()):
         needs.weights(name)
-    base.limit_threads(1)  # as the agent does; on a busy machine several threads wait for each other
     return base.create(feature, device)
 
 
@@ -42,6 +41,19 @@ def test_keeps_the_contract(feature: str, device: str) -> None:
     encoder_contract.check(encoder)
     if device != "cpu":
         encoder_contract.check_devices(create(feature), encoder)
+
+
+@pytest.mark.real_weights
+@pytest.mark.parametrize("feature", ["text/minilm@1", "text/mpnet-tokens@1", "text/mpnet-emotion@1", "audio/ge2e@1"])
+def test_half_the_precision_is_near_and_only_where_it_pays(feature: str) -> None:
+    exact, coarse = create(feature), base.create(feature, "cpu", "bfloat16")
+    some = encoder_contract.examples()
+    for one, other in zip(exact.encode(some), coarse.encode(some), strict=True):
+        assert one is not None
+        assert other is not None
+        assert other.dtype == torch.float32
+        assert torch.equal(one, other) is (exact.modality != "text")
+        assert torch.nn.functional.cosine_similarity(one, other, 0) > 0.99
 
 
 @pytest.mark.parametrize("feature", base.features())
