@@ -3,6 +3,7 @@
 `base` says what an encoder is and which one makes which feature:
 
     text        what was said    text/mpnet@1, text/mpnet-layers@1, text/minilm@1
+    text_emotion  after which turns  text/mpnet-emotion@1, and text/mpnet-lower@1 of the same pass (text_lower, turns)
     tokens      its words one by one  text/mpnet-tokens@1, a sequence (sequences)
     voice       the voice        audio/ge2e@1
     mel         its picture      audio/mel@1, a sequence

@@ -116,9 +116,15 @@ def _mpnet_layers(place: Place) -> Encoder:
 
 
 def _mpnet_emotion(place: Place) -> Encoder:
-    from mer_agent.encoders.text_emotion import TextEmotionEncoder
+    from mer_agent.encoders.text_emotion import shared
 
-    return TextEmotionEncoder(place)
+    return shared(place)
+
+
+def _mpnet_lower(place: Place) -> Encoder:
+    from mer_agent.encoders.text_lower import LowerTextEncoder
+
+    return LowerTextEncoder(place)
 
 
 def _mpnet_tokens(place: Place) -> Encoder:
@@ -174,6 +180,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "text/mpnet@1": _mpnet,
     "text/mpnet-layers@1": _mpnet_layers,
     "text/mpnet-emotion@1": _mpnet_emotion,
+    "text/mpnet-lower@1": _mpnet_lower,
     "text/mpnet-tokens@1": _mpnet_tokens,
     "text/minilm@1": _minilm,
     "text/words@1": _words,

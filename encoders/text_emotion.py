@@ -11,12 +11,14 @@ adapter that knows their labels; for that, `without` takes the one adapter that 
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mer_agent.encoders import lora, shipped, turns, weights
 from mer_agent.encoders.place import Place, Precision
@@ -130,6 +132,14 @@ class TextEmotionEncoder:
                 vectors[at] = states[len(windows[at]) - 1].float().cpu().clone()
         return vectors
 
+    @torch.inference_mode()
+    def lower(self, utterances: Sequence[Utterance]) -> list[Tensor | None]:
+        """Gives the mean state after the lower layers, of unit length, [768] float32 on the CPU; None as `encode`."""
+        said = [tuple(self._words(utterance.text.strip())) for utterance in utterances]
+        alone = self._alone([tokens for tokens in said if tokens])
+        means = {tokens: functional.normalize(states.float().mean(0), dim=-1).cpu() for tokens, states in alone.items()}
+        return [means[tokens].clone() if tokens else None for tokens in said]
+
     def _spoken_before(self, said: Sequence[Turn], at: int) -> int:
         """How many turns with a known word there are before this one."""
         return sum(bool(self._words(turn.text.strip())) for turn in said[:at])
@@ -163,6 +173,20 @@ class TextEmotionEncoder:
         while len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         return found
+
+
+def shared(device: str | Place = "auto") -> TextEmotionEncoder:
+    """Gives the one encoder of the shipped adapters that features share, so that words are read once for all.
+
+    Raises:
+        WeightsError: the base has not been pulled, or something is unreadable or doesn't fit.
+    """
+    return _shared(Place.of(device), weights.path("mpnet"), shipped.FOLDER)
+
+
+@functools.cache
+def _shared(place: Place, base: Path, trained: Path) -> TextEmotionEncoder:
+    return TextEmotionEncoder(place, base=base, trained=trained)
 
 
 def parts(state: Mapping[str, Tensor], without: int | None) -> list[dict[str, Tensor]]:

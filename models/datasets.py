@@ -268,6 +268,7 @@ def _encode(feature: str, texts: Sequence[str], encode: EncodeTexts) -> tuple[Te
 
 def _encoder(feature: str) -> EncodeTexts:
     from mer_agent.encoders.text import TextEncoder
+    from mer_agent.encoders.text_lower import LowerTextEncoder
     from mer_agent.encoders.tokens import TokenEncoder
     from mer_agent.encoders.words import WordEncoder
 
@@ -275,6 +276,8 @@ def _encoder(feature: str) -> EncodeTexts:
         return WordEncoder().encode_texts
     if feature == TokenEncoder.feature:
         return TokenEncoder().encode_texts
+    if feature == LowerTextEncoder.feature:
+        return LowerTextEncoder().encode_texts
     if feature == IN_CONTEXT:
         raise DataError(f"{feature} reads whole dialogues: only iemocap and meld have it")
     encoder = TextEncoder(feature.removeprefix("text/").partition("@")[0])
