@@ -65,6 +65,8 @@ class Shape:
     """Whether generated vectors stand in for a missing modality, in training and after; needs `generators`."""
     rates: bool = False
     """Whether valence, activation and dominance were taught well enough to be told, not only as a help."""
+    tempered: bool = False
+    """Whether each subset of the modalities has a temperature of its own: a face alone is not as sure as all three."""
 
 
 class ARIIGCN(nn.Module):
@@ -105,6 +107,7 @@ class ARIIGCN(nn.Module):
             self.generators = Generators(len(self.modalities), shape.dimension, shape.dimension)
         self.temperature = nn.Buffer(torch.ones(()))
         """Divides the logits so that confidences are honest; fitted on the validation split after training."""
+        self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
 
     def forward(self, batch: Batch) -> Output:
         """Gives the logits of every utterance of the batch's dialogues."""
@@ -117,7 +120,8 @@ class ARIIGCN(nn.Module):
         if self.training:
             affect = self.rate(stacked)
             modal = torch.stack([head(state) for head, state in zip(self.modal_heads, states, strict=True)], 1)
-        return Output(self.judge(stacked), affect, torch.stack(spaces, 1), stacked, modal)
+        logits = self.judge(stacked, presence(batch.present, self.specs))
+        return Output(logits, affect, torch.stack(spaces, 1), stacked, modal)
 
     def nodes(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Gives each utterance's vectors [N, M, d], as they enter the graphs."""
@@ -135,12 +139,23 @@ class ARIIGCN(nn.Module):
             raise RuntimeError("model.eval() first: dropout would make a live conversation random")
         return Stream(self)
 
-    def judge(self, states: Tensor) -> Tensor:
-        """Gives the logits [N, C] of the graphs' states [N, M, d]."""
-        logits: Tensor = self.classifier(self.fusion(states))
-        return logits / self.temperature
+    def judge(self, states: Tensor, present: Tensor | None = None) -> Tensor:
+        """Gives the logits [N, C] of the graphs' states [N, M, d]; `present` [N, M] tells which modalities were there.
+
+        Without it, the subsets' own temperatures don't count.
+        """
+        logits: Tensor = self.classifier(self.fusion(states)) / self.temperature
+        if self.temperatures is None or present is None:
+            return logits
+        return logits / self.temperatures[subset_numbers(present)].unsqueeze(-1)
 
     def rate(self, states: Tensor) -> Tensor:
         """Gives valence, activation and dominance [N, 3] of the graphs' states [N, M, d], as `Output.affect` has it."""
         rated: Tensor = self.affect_head(self.fusion(states))
         return rated
+
+
+def subset_numbers(present: Tensor) -> Tensor:
+    """Gives the number of each utterance's subset of the modalities, int64 [N]: the sum of 2^m over those there."""
+    places = 2 ** torch.arange(present.shape[1], device=present.device)
+    return (present * places).sum(1)

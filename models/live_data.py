@@ -27,8 +27,9 @@ from mer_agent.models.live_speech import Speech
 from mer_agent.models.meld import MELD_LABELS
 from mer_agent.streams.types import MODALITIES
 
-TEXT, GE2E, VOICE, PROSODY, FACE = (
+TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
     "text/mpnet-emotion@1",
+    "text/mpnet-lower@1",
     "audio/ge2e@1",
     "audio/emotion@1",
     "audio/prosody@1",
@@ -51,13 +52,13 @@ FROM_FACES: Mapping[str, str | None] = {"happiness": "joy", "contempt": None}
 class Mix:
     """How the data are put together; shares are of dialogues, wrongs of utterances."""
 
-    talks: int = 24
+    talks: int = 14
     """Dialogues of MELD in a batch."""
-    long_talks: int = 3
+    long_talks: int = 2
     """Dialogues of IEMOCAP in a batch."""
-    clips: int = 96
-    faces: int = 64
-    misheard: float = 0.4
+    clips: int = 56
+    faces: int = 40
+    misheard: float = 0.6
     """Dialogues that are read as a recogniser would have written them."""
     voice: float = 0.5
     """Dialogues that get voices of acted clips."""
@@ -70,8 +71,10 @@ class Mix:
     """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
     spoken: float = 0.6
     """Acted clips that come with words that say nothing."""
-    whole: float = 0.4
-    """Dialogues that keep all modalities; the others keep a random one of the seven subsets."""
+    words: float = 0.15
+    """Conversations that keep their words alone, as typed ones have nothing else."""
+    whole: float = 0.6
+    """Of the others, and of clips and faces, those that keep all modalities; the rest keeps one of seven subsets."""
     lost: float = 0.1
     """Features that an utterance loses."""
     strangers: float = 0.1
@@ -85,16 +88,16 @@ class Pool:
     """All training data. `talks` are dialogues, `misheard` their text features as if recognised; `long` IEMOCAP's."""
 
     talks: Batch
-    misheard: tuple[Tensor, Tensor]
-    """Values [N, 768] and presence [N]."""
+    misheard: Mapping[str, tuple[Tensor, Tensor]]
+    """By feature id, values [N, 768] and presence [N]."""
     is_long: Tensor
     """Whether a dialogue [D], by its number, is IEMOCAP's."""
     voices: Batch
     """Clips, each a dialogue of its own."""
     distorted: Tensor
     faces: Batch
-    blank_words: Tensor
-    """Text features [P, 768] of sentences that carry no emotion."""
+    blank_words: Mapping[str, Tensor]
+    """By feature id, text features [P, 768] of P sentences that carry no emotion."""
 
 
 def relabelled(labels: Tensor, names: Sequence[str], mapping: Mapping[str, str | None]) -> Tensor:
@@ -167,10 +170,11 @@ class Mixer:
     def draw(self, talks: Tensor) -> Batch:
         """Gives a batch of these dialogues (their numbers, int64 [D]), of clips and of faces."""
         parts = [self._lent(self._heard(talks)), self._clips()]
+        conversations = int(parts[0].dialogue.max()) + 1
         if len(self._pool.faces):
             rows = self._balanced("faces", self._mix.faces)
             parts.append(self._in_a_row(_rows(self._pool.faces, rows)))
-        return self._hidden(joined(parts))
+        return self._hidden(joined(parts), conversations)
 
     def _chance(self, many: int, share: float) -> Tensor:
         return torch.rand(many, generator=self._random) < share
@@ -184,10 +188,11 @@ class Mixer:
         batch = _rows(self._pool.talks, rows)
         _, dialogue = torch.unique_consecutive(batch.dialogue, return_inverse=True)
         misheard = self._chance(len(talks), self._mix.misheard)[dialogue]
-        values = torch.where(misheard[:, None], self._pool.misheard[0][rows], batch.features[TEXT])
-        present = torch.where(misheard, self._pool.misheard[1][rows], batch.present[TEXT])
-        features = {**batch.features, TEXT: values}
-        return replace(batch, features=features, present={**batch.present, TEXT: present}, dialogue=dialogue)
+        features, present = dict(batch.features), dict(batch.present)
+        for name, (values, there) in self._pool.misheard.items():
+            features[name] = torch.where(misheard[:, None], values[rows], features[name])
+            present[name] = torch.where(misheard, there[rows], present[name])
+        return replace(batch, features=features, present=present, dialogue=dialogue)
 
     def _balanced(self, part: str, many: int) -> Tensor:
         """Rows of clips or faces, all labels alike."""
@@ -242,8 +247,10 @@ class Mixer:
         rows = self._balanced("voices", self._mix.clips)
         batch = _rows(self._pool.voices, rows)
         features, present = {**batch.features, VOICE: self._voice_of(rows)}, dict(batch.present)
-        words = self._pool.blank_words[self._pick(len(rows), len(self._pool.blank_words))]
-        self._lend(features, present, TEXT, words, self._chance(len(rows), self._mix.spoken))
+        words = self._pick(len(rows), len(self._pool.blank_words[TEXT]))
+        spoken = self._chance(len(rows), self._mix.spoken)
+        for name, values in self._pool.blank_words.items():
+            self._lend(features, present, name, values[words], spoken)
         self._show(features, present, batch.labels, self._chance(len(rows), self._mix.face))
         return self._in_a_row(replace(batch, features=features, present=present))
 
@@ -254,11 +261,12 @@ class Mixer:
         changes = self._chance(len(batch), 0.5).long()
         return replace(batch, dialogue=begins.long().cumsum(0) - 1, speakers=changes)
 
-    def _hidden(self, batch: Batch) -> Batch:
-        """Takes away modalities, features and who spoke."""
+    def _hidden(self, batch: Batch, conversations: int) -> Batch:
+        """Takes away modalities, features and who spoke; `conversations` come first."""
         mix, many = self._mix, int(batch.dialogue.max()) + 1
         subset = 1 + self._pick(many, 2 ** len(MODALITIES) - 1)
         subset[self._chance(many, mix.whole)] = 2 ** len(MODALITIES) - 1
+        subset[:conversations][self._chance(conversations, mix.words)] = 1 << MODALITIES.index("text")
         present = {}
         for spec in self._specs:
             kept = (subset >> MODALITIES.index(spec.modality) & 1).bool()[batch.dialogue]

@@ -180,8 +180,9 @@ class Stream:
     @torch.no_grad()
     def _judge(self, states: list[Tensor], number: int, features: Mapping[str, Tensor]) -> Judgement:
         stacked = torch.stack(states).unsqueeze(0)
-        probabilities = self._model.judge(stacked)[0].softmax(-1).cpu()
         brought = {spec.modality for spec in self._model.specs if spec.id in features}
+        present = torch.tensor([[m in brought for m in self._model.modalities]], device=stacked.device)
+        probabilities = self._model.judge(stacked, present)[0].softmax(-1).cpu()
         return Judgement(
             probabilities,
             self._graphs[0].heard(number),

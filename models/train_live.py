@@ -7,6 +7,7 @@ splits are judged once, by the finished model.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import zlib
@@ -16,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.errors import DataError
 from mer_agent.models import asr_noise, corpora, ferplus, live_faces, live_figures, live_speech, meld, speech_data
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
-from mer_agent.models.batch import Batch
+from mer_agent.models.batch import NO_LABEL, Batch, presence
 from mer_agent.models.checkpoint import save
-from mer_agent.models.datasets import Corpus, read_dialogues
+from mer_agent.models.datasets import Corpus, read_dialogues, text_features
 from mer_agent.models.learner import Learner
 from mer_agent.models.live_data import (
     FACE,
     GE2E,
+    LOWER,
     PROSODY,
     TEXT,
     VOICE,
@@ -44,6 +47,7 @@ from mer_agent.models.metrics import fit_temperature
 from mer_agent.models.recipe import Recipe, feature_specs
 from mer_agent.models.records import git_revision
 from mer_agent.models.text_features import Conversation, in_context
+from mer_agent.streams.types import Modality
 
 HELD_OUT = 0
 """Fold of acted speakers (`speech_data`) that never teaches, so that it can judge."""
@@ -51,19 +55,29 @@ HELD_OUT = 0
 PIECE = 8
 """Turns of IEMOCAP that are read together."""
 
-MISHEARD_OF = 0
+FEWEST = 200
+"""Utterances from which a subset's temperature is fitted; with fewer, it is that of all."""
+
+MISHEARD_OF = 2
 """One training dialogue of so many is also there as misheard, none if 0: encoding words is what takes time."""
 
 RECIPE = Recipe(
-    features=(TEXT, GE2E, VOICE, PROSODY, FACE),
+    features=(TEXT, LOWER, GE2E, VOICE, PROSODY, FACE),
     descriptors=DESCRIPTORS,
     ignored=("intensity_db_mean",),  # it depends on the microphone's gain
-    shape={"dimension": 128, "hidden": 128, "share": False, "rates": True},
-    epochs=12,
-    batch_dialogues=24,
-    learning_rate=1e-3,
+    shape={
+        "dimension": 128,
+        "hidden": 128,
+        "share": False,
+        "rates": True,
+        "tempered": True,
+        "dropout": 0.3,
+        "input_dropout": 0.3,
+    },
+    epochs=10,
+    learning_rate=1.5e-3,
     affect_weight=0.5,
-    balance=0.25,
+    balance=0.4,
     pick="last",
 )
 
@@ -103,8 +117,8 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         DataError: a data set is missing or malformed.
         WeightsError: an encoder's weights are not here.
     """
-    said = corpora.load("meld", data_dir, (TEXT, PROSODY), descriptors=recipe.descriptors)
-    acted = corpora.load("iemocap", data_dir, (GE2E, PROSODY), descriptors=recipe.descriptors)
+    said = corpora.load("meld", data_dir, (TEXT, LOWER, PROSODY), descriptors=recipe.descriptors)
+    acted = corpora.load("iemocap", data_dir, (LOWER, GE2E, PROSODY), descriptors=recipe.descriptors)
     acted = from_iemocap(in_pieces(data_dir / "iemocap", acted), mix)
     misheard = mishear(data_dir / "meld", said)
     speech = live_speech.load(data_dir, folder, say)
@@ -137,15 +151,18 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
     together = joined(talks_of)
     pool = Pool(
         together,
-        (
-            torch.cat([heard.features[TEXT], long.features[TEXT]]),
-            torch.cat([heard.present[TEXT], long.present[TEXT]]),
-        ),
+        {
+            name: (
+                torch.cat([heard.features[name], long.features[name]]),
+                torch.cat([heard.present[name], long.present[name]]),
+            )
+            for name in (TEXT, LOWER)
+        },
         torch.arange(int(together.dialogue.max()) + 1) > int(talks.dialogue.max()),
         voices,
         speech.distorted[taught],
         faces,
-        talks.features[TEXT][blank],
+        {name: talks.features[name][blank] for name in (TEXT, LOWER)},
     )
     return LiveData(pool, valid, test)
 
@@ -171,20 +188,28 @@ def mishear(folder: Path, corpus: Corpus) -> Corpus:
 
     Of the training dialogues one in `MISHEARD_OF` is (by its name); the others keep their features.
     """
-    listener = asr_noise.Listener(asr_noise.read(), seed=0)
-    batch = corpus.batch
-    conversations, which = [], []
-    for number, d in enumerate(meld.read_dialogues(folder)):
-        if d.split != "train" or (MISHEARD_OF and zlib.crc32(d.name[::-1].encode()) % MISHEARD_OF == 0):
-            which.append(number)
-            said = ((line.speaker, listener.mishear(line.text)) for line in d.lines)
-            conversations.append(Conversation.of(d.name, d.split, said))
-    rows = torch.isin(batch.dialogue, torch.tensor(which))
-    values, present = batch.features[TEXT].clone(), batch.present[TEXT].clone()
-    values[rows], present[rows] = in_context(conversations)
+    batch, dialogues = corpus.batch, meld.read_dialogues(folder)
+    values = {name: batch.features[name].clone() for name in (TEXT, LOWER)}
+    present = {name: batch.present[name].clone() for name in (TEXT, LOWER)}
+    for seed, taught in enumerate((False, True)):  # what judges doesn't depend on how much is taught
+        listener = asr_noise.Listener(asr_noise.read(), seed)
+        heard = {
+            number: Conversation.of(d.name, d.split, ((line.speaker, listener.mishear(line.text)) for line in d.lines))
+            for number, d in enumerate(dialogues)
+            if (d.split == "train") == taught
+        }
+        if taught:
+            heard = {
+                n: c for n, c in heard.items() if MISHEARD_OF and zlib.crc32(c.name[::-1].encode()) % MISHEARD_OF == 0
+            }
+        if not heard:
+            continue
+        rows = torch.isin(batch.dialogue, torch.tensor(list(heard)))
+        texts = [turn.text for conversation in heard.values() for turn in conversation.turns]
+        values[TEXT][rows], present[TEXT][rows] = in_context(list(heard.values()))
+        values[LOWER][rows], present[LOWER][rows] = text_features(LOWER, texts, None)
     return replace(
-        corpus,
-        batch=replace(batch, features={**batch.features, TEXT: values}, present={**batch.present, TEXT: present}),
+        corpus, batch=replace(batch, features={**batch.features, **values}, present={**batch.present, **present})
     )
 
 
@@ -231,12 +256,38 @@ def train(data: LiveData, recipe: Recipe, mix: Mix, seed: int, say: Callable[[st
 
 
 def calibrate(model: ARIIGCN, valid: dict[str, Batch]) -> None:
-    """Fits the temperature on MELD's validation split, its words as written and as recognised."""
-    logits, labels = [], []
-    for name in ("meld", "misheard"):
-        logits.append(model(valid[name]).logits * model.temperature)
-        labels.append(valid[name].labels)
-    model.temperature.fill_(fit_temperature(torch.cat(logits), torch.cat(labels)))
+    """Fits the temperatures on validation: one for all, and how much each subset of the modalities differs from it.
+
+    Subsets with words are judged by MELD's, as written and as recognised; others by all parts that have them.
+    """
+    model.temperature.fill_(1.0)
+    spoken = [valid[name] for name in ("meld", "misheard")]
+    whole = [_logits(model, batch) for batch in spoken]
+    model.temperature.fill_(fit_temperature(*map(torch.cat, zip(*whole, strict=True))))
+    if model.temperatures is None:
+        return
+    model.temperatures.fill_(1.0)
+    for size in range(1, len(model.modalities)):
+        for subset in itertools.combinations(model.modalities, size):
+            parts = spoken if "text" in subset else [batch for name, batch in valid.items() if name != "misheard"]
+            rows = [_logits(model, batch, subset) for batch in parts]
+            logits, labels = map(torch.cat, zip(*rows, strict=True))
+            if len(labels) >= FEWEST:
+                number = sum(2 ** model.modalities.index(modality) for modality in subset)
+                model.temperatures[number] = fit_temperature(logits, labels)
+
+
+def _logits(model: ARIIGCN, batch: Batch, subset: Sequence[Modality] | None = None) -> tuple[Tensor, Tensor]:
+    """Gives logits and labels of the labelled utterances: all, or those that have every modality of `subset`.
+
+    The latter are shown nothing else.
+    """
+    known = batch.labels != NO_LABEL
+    if subset is not None:
+        batch = batch.without([spec.id for spec in model.specs if spec.modality not in subset])
+        wanted = torch.tensor([modality in subset for modality in model.modalities])
+        known &= (presence(batch.present, model.specs) == wanted).all(1)
+    return model(batch).logits[known], batch.labels[known]
 
 
 def train_all(

@@ -2,12 +2,24 @@ import torch
 
 from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
 from mer_agent.models.graph import UNKNOWN_SPEAKER
-from mer_agent.models.live_data import FACE, FROM_IEMOCAP, GE2E, PROSODY, TEXT, VOICE, Mix, Mixer, Pool, relabelled
+from mer_agent.models.live_data import (
+    FACE,
+    FROM_IEMOCAP,
+    GE2E,
+    LOWER,
+    PROSODY,
+    TEXT,
+    VOICE,
+    Mix,
+    Mixer,
+    Pool,
+    relabelled,
+)
 from mer_agent.models.live_data import filled as alone
 from mer_agent.models.meld import MELD_LABELS
 
-SIZES = {TEXT: 3, GE2E: 2, VOICE: 2, PROSODY: 2, FACE: 2}
-MODALITY = {TEXT: "text", FACE: "visual"}
+SIZES = {TEXT: 3, LOWER: 3, GE2E: 2, VOICE: 2, PROSODY: 2, FACE: 2}
+MODALITY = {TEXT: "text", LOWER: "text", FACE: "visual"}
 SPECS = [FeatureSpec(name, MODALITY.get(name, "audio"), size) for name, size in SIZES.items()]
 CLASSES = len(MELD_LABELS)
 
@@ -20,7 +32,7 @@ def part(names: tuple[str, ...], mark: float, each: int = 4) -> Batch:
 
 
 def pool() -> Pool:
-    talks = part((TEXT, PROSODY), 100.0)
+    talks = part((TEXT, LOWER, PROSODY), 100.0)
     talks = Batch(
         talks.features,
         talks.present,
@@ -32,12 +44,12 @@ def pool() -> Pool:
     voices = part((GE2E, VOICE, PROSODY), 200.0)
     return Pool(
         talks,
-        (talks.features[TEXT] + 0.5, talks.present[TEXT]),
+        {name: (talks.features[name] + 0.5, talks.present[name]) for name in (TEXT, LOWER)},
         torch.tensor([False] * 4),
         voices,
         voices.features[VOICE] + 0.25,
         part((FACE,), 300.0),
-        torch.full((2, 3), -1.0),
+        {name: torch.full((2, 3), -1.0) for name in (TEXT, LOWER)},
     )
 
 
@@ -47,6 +59,7 @@ def drawn(**mix) -> Batch:
         "wrong_voice": 0,
         "wrong_face": 0,
         "blank_face": 0,
+        "words": 0,
         "whole": 1,
         "lost": 0,
         "strangers": 0,
@@ -87,12 +100,14 @@ def test_some_of_it_is_wrong():
 def test_words_are_those_written_or_those_recognised():
     written, recognised = drawn(misheard=0), drawn(misheard=1)
     talk = written.dialogue < 4
-    assert (recognised.features[TEXT][talk] - written.features[TEXT][talk] == 0.5).all()
+    for name in (TEXT, LOWER):
+        assert (recognised.features[name][talk] - written.features[name][talk] == 0.5).all()
 
 
 def test_clips_and_faces_stand_in_short_rows_of_their_own():
     batch = drawn(spoken=1, face=0)
     clips = batch.features[TEXT][:, 0] == -1
+    assert torch.equal(clips, batch.features[LOWER][:, 0] == -1)
     assert int(clips.sum()) == 30
     assert batch.present[VOICE][clips].all()
     assert not batch.present[FACE][clips].any()
@@ -106,6 +121,14 @@ def test_any_subset_of_modalities_may_be_all_there_is():
     heard = torch.stack([batch.present[name] for name in (TEXT, VOICE, FACE)], 1)
     subsets = {tuple(row) for row in heard[batch.dialogue < 40].tolist()}
     assert len(subsets) >= 7
+
+
+def test_some_conversations_keep_their_words_alone():
+    batch = drawn(voice=1, face=1, words=1)
+    talk = batch.dialogue < 4
+    assert batch.present[TEXT][talk].all()
+    assert not any(batch.present[name][talk].any() for name in (GE2E, VOICE, PROSODY, FACE))
+    assert batch.present[VOICE][~talk].any()
 
 
 def test_speakers_are_forgotten_and_mistaken():

@@ -1,3 +1,4 @@
+import copy
 import itertools
 from dataclasses import replace
 
@@ -7,12 +8,12 @@ import torch
 from mer_agent.errors import DataError
 from mer_agent.models import live_figures, train_live
 from mer_agent.models.batch import Batch
-from mer_agent.models.live_data import FACE, GE2E, PROSODY, TEXT, VOICE, Mix, Pool, joined
+from mer_agent.models.live_data import FACE, GE2E, LOWER, PROSODY, TEXT, VOICE, Mix, Pool, joined
 from mer_agent.models.live_data import filled as alone
 from mer_agent.models.meld import MELD_LABELS
 from mer_agent.models.train_live import RECIPE, LiveData, train
 
-SIZES = {TEXT: 12, GE2E: 6, VOICE: 6, PROSODY: 8, FACE: 6}
+SIZES = {TEXT: 12, LOWER: 12, GE2E: 6, VOICE: 6, PROSODY: 8, FACE: 6}
 SMALL = {**RECIPE.shape, "dimension": 16, "hidden": 16, "dropout": 0.1, "input_dropout": 0.0, "layers": 1}
 QUICK = replace(RECIPE, epochs=10, shape=SMALL, learning_rate=1e-2)
 
@@ -30,21 +31,20 @@ def part(names: tuple[str, ...], many: int, seed: int, *, affect: bool = False) 
 
 @pytest.fixture(scope="module")
 def data() -> LiveData:
-    talks = joined([part((TEXT, PROSODY), 360, 0), part((TEXT, GE2E, PROSODY), 120, 1, affect=True)])
+    talks = joined([part((TEXT, LOWER, PROSODY), 360, 0), part((TEXT, LOWER, GE2E, PROSODY), 120, 1, affect=True)])
     voices, faces = part((GE2E, VOICE, PROSODY), 140, 2), part((FACE,), 140, 3)
     voices, faces = (replace(batch, dialogue=torch.arange(140)) for batch in (voices, faces))
-    text = talks.features[TEXT]
     pool = Pool(
         talks,
-        (text + 0.1, talks.present[TEXT]),
+        {name: (talks.features[name] + 0.1, talks.present[name]) for name in (TEXT, LOWER)},
         torch.arange(80) >= 60,
         voices,
         voices.features[VOICE] + 0.1,
         faces,
-        text[talks.labels == 0][:8],
+        {name: talks.features[name][talks.labels == 0][:8] for name in (TEXT, LOWER)},
     )
-    valid = {name: part((TEXT, PROSODY), 120, seed) for seed, name in enumerate(("meld", "misheard"), 4)}
-    valid |= {"iemocap": part((TEXT, GE2E, PROSODY), 60, 6, affect=True)}
+    valid = {name: part((TEXT, LOWER, PROSODY), 120, seed) for seed, name in enumerate(("meld", "misheard"), 4)}
+    valid |= {"iemocap": part((TEXT, LOWER, GE2E, PROSODY), 60, 6, affect=True)}
     valid |= {"voices": part((GE2E, VOICE, PROSODY), 60, 7), "faces": part((FACE,), 60, 8)}
     test = {name: batch for name, batch in valid.items() if name != "voices"}
     return LiveData(pool, valid, test)
@@ -75,6 +75,23 @@ def test_it_is_causal_and_tells_valence(data, model):
     judgement = model.stream().append("u", 0, {TEXT: batch.features[TEXT][0]})
     assert judgement.affect is not None
     assert all(-1 <= value <= 1 for value in judgement.affect)
+
+
+def test_each_subset_has_a_temperature_of_its_own(data, model, monkeypatch):
+    def loss() -> float:
+        probabilities, labels = live_figures.told(own, data.valid["faces"], ["visual"])
+        return float(torch.nn.functional.nll_loss(probabilities.log(), labels))
+
+    own = copy.deepcopy(model)
+    own.temperatures.fill_(1.0)
+    before = loss()
+    monkeypatch.setattr(train_live, "FEWEST", 50)
+    train_live.calibrate(own, data.valid)
+    assert loss() < before
+    assert own.temperatures[7] == 1  # nothing here has words, voice and face
+    text = {TEXT: data.valid["meld"].features[TEXT][0]}
+    whole = live_figures.told(own, data.valid["meld"].without([LOWER, PROSODY]))[0][0]
+    assert torch.allclose(own.stream().append("u", 0, text).probabilities, whole, atol=1e-5)
 
 
 def test_the_card_has_every_figure(data, model):
