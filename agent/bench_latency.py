@@ -4,6 +4,8 @@ The same sound is played at real speed to each of them, one after the other, eac
 
 - `agent`: the agent; its predictions are taken by a subscriber in another process, over MQTT;
 - `sequential`: the same models without streaming: 0.5 s of silence, then words, encoders and fusion in turn;
+- `whisperstreaming`: whisper_streaming with the same words model; it only transcribes, and commits words on which two
+  looks in a row agree (`peer_whisperstreaming`);
 - `realtimestt`: RealtimeSTT with the same words model and 0.5 s of silence; it only transcribes (`peer_realtimestt`).
 
 The sound is made of recordings: their utterances in turn, each followed by a pause, so that everybody hears the same
@@ -81,7 +83,7 @@ def latency(
     settings: Settings,
     media: Sequence[Path],
     length_s: float = 120.0,
-    systems: Sequence[str] = ("agent", "sequential", "realtimestt"),
+    systems: Sequence[str] = ("agent", "sequential", "whisperstreaming", "realtimestt"),
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measures the systems one after the other.

@@ -56,7 +56,9 @@ def latency(
         list[Path] | None, typer.Argument(help="Recordings to take utterances from (default: the sample conversation).")
     ] = None,
     minutes: Annotated[float, typer.Option(min=0.2, max=60, help="Length of the sound that each hears.")] = 2.0,
-    peer: Annotated[bool, typer.Option(help="Also measure RealtimeSTT, in an environment made for it.")] = True,
+    peer: Annotated[
+        bool, typer.Option(help="Also measure whisper_streaming and RealtimeSTT, in environments made for them.")
+    ] = True,
     json_file: JsonFile = None,
 ) -> None:
     """End of speech to the emotion at a subscriber; the ratio is to the time at which RealtimeSTT has the words."""
@@ -64,12 +66,12 @@ def latency(
         from mer_agent.bench_latency import latency as measure
         from mer_agent.demo import sample_conversation
     find_weights(context)
-    systems = ("agent", "sequential", "realtimestt") if peer else ("agent", "sequential")
+    systems = ("agent", "sequential", *(("whisperstreaming", "realtimestt") if peer else ()))
     figures = measure(context.obj.settings, media or [sample_conversation()], minutes * 60, systems, say)
     for name, of in figures["systems"].items():
         found = "nothing" if of["p50_s"] is None else f"p50 {of['p50_s']:5.2f} s  p95 {of['p95_s']:5.2f} s"
         spent = "" if of["cpu_s"] is None else f"  {of['cpu_s']:6.1f} s of CPU"
-        out.print(f"{name:<12} {found}  missed {of['missed']} of {figures['ends']}{spent}  load {of['load']:.1f}")
+        out.print(f"{name:<16} {found}  missed {of['missed']} of {figures['ends']}{spent}  load {of['load']:.1f}")
     stages = figures["systems"]["agent"]["stages_ms"]
     out.print("agent, median: " + ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in stages.items()), markup=False)
     for name, ratio in figures["ratios"].items():

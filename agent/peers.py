@@ -32,6 +32,16 @@ PEERS: Mapping[str, Sequence[Sequence[str]]] = {
         # Without what these ask for besides: PyAudio needs a compiler, and nothing is heard from a microphone here.
         ("--no-deps", "RealtimeSTT==1.1.2", "silero-vad==6.2.3"),
     ),
+    "whisperstreaming": (
+        (
+            "faster-whisper==1.1.1",
+            "requests>=2.32,<3",  # faster-whisper of this version forgets to ask for it
+            "onnxruntime>=1.20,<2",
+            "opus-fast-mosestokenizer==0.0.8.11",
+        ),
+        # Without what it asks for besides: an ALSA binding that needs a compiler, and a reader of files.
+        ("--no-deps", "whisper-streaming==0.1.0"),
+    ),
 }
 """Name -> what pip installs for it, call by call."""
 

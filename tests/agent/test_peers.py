@@ -32,4 +32,4 @@ def test_what_cannot_be_installed_is_said_and_tried_again(cache: Path) -> None:
 
 
 def test_every_peer_has_its_script() -> None:
-    assert peers.script("realtimestt").is_file()
+    assert all(peers.script(name).is_file() for name in peers.PEERS)
