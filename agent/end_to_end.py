@@ -38,7 +38,7 @@ from mer_agent.segmenter import Cutter, SpeechCutter
 from mer_agent.streams.clock import VirtualClock
 from mer_agent.streams.replay import ReplaySource
 from mer_agent.streams.speakers import SpeakerTracker
-from mer_agent.streams.types import Prediction, VideoFrame
+from mer_agent.streams.types import Modality, Prediction, VideoFrame
 from mer_agent.truth import Case, find
 
 if TYPE_CHECKING:
@@ -73,8 +73,14 @@ class Player:
         self._inference.close()
         self._models.close()
 
-    async def play(self, case: Case, found: Iterable[str] = STAGES) -> Played:
-        """Gives the final predictions; `found` names the stages that are as they are live."""
+    async def play(self, case: Case, found: Iterable[str] = STAGES, *, without: Modality | None = None) -> Played:
+        """Gives the final predictions.
+
+        Args:
+            case: the recording.
+            found: the stages that are as they are live.
+            without: a modality that nobody encodes.
+        """
         live = frozenset(found) | (LIVE - case.known)
         if case is not self._case:
             self._remember(case)
@@ -86,9 +92,10 @@ class Player:
         if "speakers" not in live:
             cutter, seats = Seated(cutter, case.truth), case.speakers
         words: Words = self._words if "words" in live else GivenWords(case.truth)
-        encoders: tuple[Encoder, ...] = tuple(self._encoders)
+        kept = [encoder for encoder in self._encoders if encoder.modality != without]
+        encoders: tuple[Encoder, ...] = tuple(kept)
         if "features" not in live:
-            encoders = tuple(encoder.knowing(_known(case, encoder.feature)) for encoder in self._encoders)
+            encoders = tuple(encoder.knowing(_known(case, encoder.feature)) for encoder in kept)
         speakers = SpeakerTracker(settings.speakers)
         conversation = replace(models, encoders=encoders).conversation(speakers, seats)
         predictions: list[Prediction] = []

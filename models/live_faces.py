@@ -46,7 +46,7 @@ def load(data_dir: Path, say: Callable[[str], None]) -> dict[str, FaceFeatures]:
     cached = user_cache_path("mer-agent") / "features" / f"ferplus-{key}.safetensors"
     if not cached.is_file():
         faces = ferplus.load(path)
-        network = _network()
+        network = shipped_network()
         kept: dict[str, Tensor] = {}
         for split in ("valid", "test"):
             say(f"looking at {len(faces[split])} {split} faces")
@@ -60,7 +60,8 @@ def load(data_dir: Path, say: Callable[[str], None]) -> dict[str, FaceFeatures]:
     return {split: FaceFeatures(kept[split], kept[f"labels/{split}"]) for split in ("valid", "test")}
 
 
-def _network() -> DenseNet:
+def shipped_network() -> DenseNet:
+    """Gives the network of the face encoder that comes with the project, ready to read faces."""
     state, card = shipped.load(NAME)
     network = DenseNet(len(card.recipe["emotions"]), DenseShape.of(card.recipe["network"]))
     network.load_state_dict(
