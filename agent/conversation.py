@@ -77,10 +77,10 @@ class Percept:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What words became, and what it depends on: encoded after other turns they would be something else."""
+    """What words became, and what it depends on: of another speaker, or after other turns, they'd be something else."""
 
-    text: str
-    past: tuple[Turn, ...]
+    of: tuple[str, int | None, tuple[Turn, ...]]
+    """The words, whose they are, and the turns before."""
     percept: Percept
 
 
@@ -129,7 +129,7 @@ class Conversation:
         self._seats = dict(seats or {})
         self._past: list[tuple[int, Turn]] = []  # the latest, with the numbers of their utterances
         self._judged: OrderedDict[str, _Judged] = OrderedDict()
-        self._read: tuple[tuple[Transcript | None, tuple[Turn, ...]], Reading] | None = None  # the latest one
+        self._read: tuple[Any, Reading] | None = None  # what was encoded last, and what became of it
         self._next = 0
 
     @property
@@ -142,8 +142,9 @@ class Conversation:
         return self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality != "text"], ())
 
     def read(self, utterance: Utterance, heard: Percept) -> Percept:
-        """Encodes the words ahead of `judge`, which then need not do it if no turn has come in between."""
-        return replace(heard, reading=self._reading(utterance, self._past_turns()))
+        """Encodes the words ahead of `judge`, which need not do it if it is who it seems and no turn came meanwhile."""
+        speaker = self._who(utterance, heard, learn=False).speaker
+        return replace(heard, reading=self._reading(replace(utterance, speaker=speaker), self._past_turns()))
 
     def judge(self, utterance: Utterance, heard: Percept) -> Prediction:
         """Finds the speaker, encodes the words, extends the graph and gives the emotion.
@@ -292,7 +293,7 @@ class Conversation:
     def _known(self, utterance: Utterance, heard: Percept, past: tuple[Turn, ...]) -> Percept:
         """Voice, face and words together; the words are encoded here unless that was done in advance."""
         reading = heard.reading
-        if reading is None or (reading.text, reading.past) != (utterance.text, past):
+        if reading is None or reading.of != (utterance.text, utterance.speaker, past):
             reading = self._reading(utterance, past)
         read = reading.percept
         return Percept(
@@ -303,12 +304,13 @@ class Conversation:
 
     def _reading(self, utterance: Utterance, past: tuple[Turn, ...]) -> Reading:
         """The words encoded, unless they are the last ones again: most guesses know no more than the one before."""
-        asked = utterance.transcript, past
+        asked = utterance.transcript, utterance.speaker, past
         if self._read is not None and self._read[0] == asked:
             known = self._read[1]
             spared = replace(known.percept, timings_ms=dict.fromkeys(known.percept.timings_ms, 0.0))
             return replace(known, percept=spared)
-        reading = Reading(utterance.text, past, self._encode(utterance, self._readers, past))
+        of = utterance.text, utterance.speaker, past
+        reading = Reading(of, self._encode(utterance, self._readers, past))
         self._read = None if reading.percept.failed else (asked, reading)
         return reading
 

@@ -38,8 +38,9 @@ class Setup:
         self.text = FakeEncoder("text/mpnet@1", "text", fails=text_fails)
         self.voice = FakeEncoder(SPEAKER_FEATURE, "audio", fails=voice_fails)
         self.stream = FakeStream([[0.9, 0.1], [0.2, 0.8]], fails_at)
+        self.speakers = Alternating()
         self.conversation = Conversation(
-            self.stream, [self.text, self.voice], Alternating(), labels=LABELS, label_set="two", model="fake"
+            self.stream, [self.text, self.voice], self.speakers, labels=LABELS, label_set="two", model="fake"
         )
 
     def say(self, number: int, text: str = "hello") -> Prediction:
@@ -166,6 +167,20 @@ def test_words_that_were_read_before_another_turn_came_are_read_again() -> None:
         ("earlier", ()),
         ("later", (Turn(0, "earlier"),)),
     ]
+
+
+def test_words_are_read_as_their_speaker_s() -> None:
+    setup = Setup()
+    setup.say(0, "earlier")
+    one = utterance(1, "in advance")
+    setup.conversation.judge(one, setup.conversation.read(one, setup.conversation.hear(one)))
+    assert [seen.speaker for seen, _ in setup.text.seen] == [0, 1], "as it seemed in advance, so it was"
+    someone = utterance(2, "someone else")
+    setup.speakers.calls += 1
+    known = setup.conversation.read(someone, setup.conversation.hear(someone))
+    setup.speakers.calls += 1
+    setup.conversation.judge(someone, known)
+    assert [seen.speaker for seen, _ in setup.text.seen[2:]] == [1, 0]
 
 
 def test_guesses_at_the_same_words_read_them_once() -> None:
