@@ -167,24 +167,16 @@ def robustness(
     context: typer.Context,
     conversations: Annotated[int, typer.Option(min=1, help="How many are made of acted clips.")] = 5,
     data_dir: DataDir = None,
-    page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Page to rewrite between its marks; none: print the table.")
-    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Accuracy and calibration under noise, in bad light, with faces hidden and modalities missing."""
     with agent_extra("train"):
         from mer_agent import robustness as harm
-        from mer_agent.models import report as reports
     find_weights(context)
     settings = context.obj.settings
     figures = harm.bench(settings, data_dir or settings.data.dir, Path("runs/encoders"), conversations, say=say)
+    out.print(harm.markdown(figures), markup=False)
     write_json(figures, json_file)
-    if page is None:
-        out.print(harm.markdown(figures), markup=False)
-        return
-    reports.rewrite(page, harm.markdown(figures))
-    out.print(f"Wrote {page}")
 
 
 @bench.command()
