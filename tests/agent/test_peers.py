@@ -8,6 +8,9 @@ from mer_agent import peers
 from mer_agent.errors import FaultError
 
 
+NAMES = tuple(peers.PEERS)
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(peers, "user_cache_path", lambda name: tmp_path / name)
@@ -32,4 +35,4 @@ def test_what_cannot_be_installed_is_said_and_tried_again(cache: Path) -> None:
 
 
 def test_every_peer_has_its_script() -> None:
-    assert all(peers.script(name).is_file() for name in peers.PEERS)
+    assert all(peers.script(name).is_file() for name in NAMES)
