@@ -7,7 +7,6 @@ import pytest
 from mer_agent import peers
 from mer_agent.errors import FaultError
 
-
 NAMES = tuple(peers.PEERS)
 
 
