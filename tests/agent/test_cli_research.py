@@ -160,3 +160,9 @@ def test_every_model_has_a_recipe_for_every_data_set(data):
         assert bool(recipe.descriptors) == ("audio/prosody@1" in recipe.features)
         modalities = {feature.partition("/")[0] for feature in recipe.features}
         assert len(modalities) == (3 if data == "mosi" and model != "joint-fusion" else 2)
+
+
+def test_end_to_end_says_what_it_lacks(run, tmp_path):
+    refused(run("evaluate", "live", "--end-to-end", tmp_path), "holds no recording")
+    refused(run("evaluate", "live", "--end-to-end", tmp_path / "missing.wav"), "missing.wav")
+    refused(run("evaluate", "live", "--compose", 1, "--data-dir", tmp_path), "no sound in")
