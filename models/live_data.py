@@ -5,8 +5,9 @@ No corpus at hand has words, voice and face of the same utterance. So a batch ho
 - dialogues of MELD (words, prosody) and IEMOCAP (words, voice, prosody), as they were said or as a recogniser would
   have written them; some of them lent voices or faces of the same emotion, with some that are wrong, so that neither is
   believed too much;
-- acted clips of RAVDESS and EmoDB, one to three in a row, some with words that say nothing, some with a lent face;
-- faces of FER+ alone.
+- acted clips of RAVDESS and EmoDB, in rows as long as dialogues, most with words that say nothing, some with a lent
+  face;
+- faces of FER+ alone, in such rows, too.
 
 Labels are MELD's seven. Then modalities are taken away, speakers mistaken, features lost (`hidden`).
 """
@@ -69,8 +70,11 @@ class Mix:
     wrong_face: float = 0.2
     blank_face: float = 0.25
     """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
-    spoken: float = 0.6
+    spoken: float = 0.75
     """Acted clips that come with words that say nothing."""
+    begins: float = 0.15
+    """Clips and faces that begin a dialogue: their rows must be as long as real dialogues, or the length of the past
+    would tell a model whether a voice is acted, and so whether to trust it."""
     words: float = 0.15
     """Conversations that keep their words alone, as typed ones have nothing else."""
     whole: float = 0.6
@@ -243,7 +247,7 @@ class Mixer:
         present[name] = present[name] | where
 
     def _clips(self) -> Batch:
-        """Acted clips in short rows, some with words that say nothing, some with faces."""
+        """Acted clips in rows, some with words that say nothing, some with faces."""
         rows = self._balanced("voices", self._mix.clips)
         batch = _rows(self._pool.voices, rows)
         features, present = {**batch.features, VOICE: self._voice_of(rows)}, dict(batch.present)
@@ -255,8 +259,8 @@ class Mixer:
         return self._in_a_row(replace(batch, features=features, present=present))
 
     def _in_a_row(self, batch: Batch) -> Batch:
-        """Puts one to three utterances into a dialogue, of one speaker or of several."""
-        begins = self._chance(len(batch), 0.6)
+        """Puts some utterances into a dialogue, of one speaker or of several."""
+        begins = self._chance(len(batch), self._mix.begins)
         begins[0] = True
         changes = self._chance(len(batch), 0.5).long()
         return replace(batch, dialogue=begins.long().cumsum(0) - 1, speakers=changes)

@@ -104,8 +104,8 @@ def test_words_are_those_written_or_those_recognised():
         assert (recognised.features[name][talk] - written.features[name][talk] == 0.5).all()
 
 
-def test_clips_and_faces_stand_in_short_rows_of_their_own():
-    batch = drawn(spoken=1, face=0)
+def test_clips_and_faces_stand_in_rows_of_their_own():
+    batch = drawn(spoken=1, face=0, begins=0.6)
     clips = batch.features[TEXT][:, 0] == -1
     assert torch.equal(clips, batch.features[LOWER][:, 0] == -1)
     assert int(clips.sum()) == 30
@@ -116,8 +116,15 @@ def test_clips_and_faces_stand_in_short_rows_of_their_own():
     assert (batch.dialogue.diff() >= 0).all()
 
 
+def test_rows_of_clips_are_as_long_as_dialogues():
+    batch = drawn()
+    _, lengths = torch.unique_consecutive(batch.dialogue[batch.dialogue > 3], return_counts=True)
+    assert lengths.float().mean() > 4
+    assert lengths.max() > 8
+
+
 def test_any_subset_of_modalities_may_be_all_there_is():
-    batch = drawn(voice=1, face=1, spoken=1, whole=0)
+    batch = drawn(voice=1, face=1, spoken=1, whole=0, begins=0.6)
     heard = torch.stack([batch.present[name] for name in (TEXT, VOICE, FACE)], 1)
     subsets = {tuple(row) for row in heard[batch.dialogue < 40].tolist()}
     assert len(subsets) >= 7
