@@ -11,7 +11,7 @@ import itertools
 import math
 import statistics
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -295,7 +295,8 @@ def train_all(
 ) -> dict[str, Any]:
     """Trains the live model with several seeds and writes `live` (weights, card, picture) into `folder`.
 
-    What is shipped is the seed that does best on validation; the card has mean and deviation over all of them.
+    What is shipped is the seed that does best on validation, by the mean weighted F1 of all its parts: MELD, MELD
+    misheard, IEMOCAP, acted voices, faces. The card has mean and deviation over all seeds.
 
     Args:
         data_dir: holds meld/, iemocap/, speech/ and faces/.
@@ -318,7 +319,7 @@ def train_all(
         part: [live_figures.brief(live_figures.told(model, batches["meld"])) for model in models]
         for part, batches in (("valid", data.valid), ("test", data.test))
     }
-    best = max(range(len(models)), key=lambda at: each["valid"][at]["weighted_f1"])
+    best = max(range(len(models)), key=lambda at: _mean_f1(models[at], data.valid))
     summary = {part: _summary(own) for part, own in each.items()}
     figures: dict[str, Any] = {"protocol": "clean", "meld_seeds": {"seeds": list(seeds), **summary}}
     figures |= live_figures.of(models[best], data.valid, data.test)
@@ -341,6 +342,11 @@ def train_all(
         },
     )
     return figures
+
+
+def _mean_f1(model: ARIIGCN, valid: Mapping[str, Batch]) -> float:
+    found = [live_figures.brief(live_figures.told(model, batch)) for batch in valid.values()]
+    return statistics.mean(float(part["weighted_f1"]) for part in found)
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
