@@ -237,7 +237,11 @@ class Publisher:
         await self._say_offline(connection)
 
     async def _send(self, connection: Connection) -> None:
+        task = asyncio.current_task()
         while True:
+            if task is not None and task.cancelling():
+                # Until Python 3.12 `wait_for` swallows a cancellation that comes together with the acknowledgement.
+                raise asyncio.CancelledError
             self._wake.clear()
             if (status := self._status) is not self._status_sent:
                 await self._keep(connection, self._topics.status, self._counted(status))
