@@ -148,11 +148,13 @@ class _Client(aiomqtt.Client):
                 register()
 
         # While it connects, paho calls from a thread. Later a message can go out at once, which spares the event loop
-        # a round and the kernel four calls for each.
-        if threading.get_ident() == self._thread:
+        # a round and the kernel four calls for each; but not from within paho's own calls of us.
+        if threading.get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(register)
+        elif client._in_callback_mutex.locked():
             self._loop.call_soon(write_now)
         else:
-            self._loop.call_soon_threadsafe(register)
+            write_now()
 
 
 class _Connection:
