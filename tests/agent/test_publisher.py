@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -350,3 +351,26 @@ def test_the_log_holds_no_words(caplog: pytest.LogCaptureFixture) -> None:
         run_virtual(main())
     assert "trying again" in caplog.text
     assert "secret" not in caplog.text
+
+
+class SwallowingBroker(FakeBroker):
+    """A broker whose acknowledgement comes together with a cancellation, which `wait_for` then swallows."""
+
+    async def publish(self, *what: Any, **how: Any) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().publish(*what, **how)
+
+
+def test_a_cancellation_that_an_acknowledgement_swallowed_stops_it_all_the_same() -> None:
+    async def main() -> None:
+        broker = SwallowingBroker(ack_s=1.0)
+        publisher = Publisher(Endpoint("broker"), Topics("desk", "s1"), connect=broker.connect)
+        running = asyncio.create_task(publisher.run())
+        await publisher.wait_connected()
+        await asyncio.sleep(0.5)  # its first status waits for the acknowledgement
+        running.cancel()
+        done, _ = await asyncio.wait({running}, timeout=60)
+        assert done
+        assert running.cancelled()
+
+    run_virtual(main())
