@@ -15,7 +15,8 @@ PAD = "http://www.w3.org/TR/emotion-voc/xml#pad-dimensions"
 OURS = "https://mer-agent.invalid/utterance"
 """Namespace of what EmotionML has no word for; it is a name, there is nothing to fetch."""
 
-_CHANNELS = {"audio": "voice", "visual": "face", "text": "text"}
+CHANNELS = {"audio": "voice", "visual": "face", "text": "text"}
+"""What EmotionML calls our modalities."""
 
 
 def to_eaf(judged: Judged) -> str:
@@ -126,7 +127,7 @@ def _emotion(document: Element, message: EmotionMessage) -> None:
         },
     )
     if message.modalities_used:
-        emotion.set("expressed-through", " ".join(_CHANNELS.get(used, used) for used in message.modalities_used))
+        emotion.set("expressed-through", " ".join(CHANNELS.get(used, used) for used in message.modalities_used))
     info = SubElement(emotion, "info")
     SubElement(info, "mer:utterance", speaker=_legal(who(message)), model=_legal(message.model))
     for label, probability in message.distribution.items():

@@ -10,7 +10,7 @@ SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 BEGINNINGS = {
     "vtt": b"WEBVTT\n",
     "rttm": b"SPEAKER ",
-    "ctm": b"replay-",
+    "ctm": b"s1 1 ",
     "csv": b"utterance,start_s",
     "eaf": b"<?xml",
     "emotionml": b"<?xml",

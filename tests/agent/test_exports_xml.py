@@ -12,7 +12,7 @@ from pympi import Elan
 from support.messages import message
 
 from mer_agent.exports import Judged, read, who
-from mer_agent.exports_xml import EMOTIONML, PAD, to_eaf, to_emotionml
+from mer_agent.exports_xml import CHANNELS, EMOTIONML, PAD, to_eaf, to_emotionml
 from mer_agent.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
@@ -131,7 +131,8 @@ def test_emotionml_is_as_the_specification_wants_it(judged: Judged) -> None:
         shares = {one.get("name"): float(one.get("confidence")) for one in emotion.iter(f"{E}category")}
         assert shares == pytest.approx(dict(wanted.distribution), abs=1e-6)
         assert "".join(emotion.itertext()).strip() == wanted.text
-        assert emotion.get("expressed-through") == "text voice"
+        channels = (emotion.get("expressed-through") or "").split()
+        assert channels == [CHANNELS[used] for used in wanted.modalities_used]
         assert int(emotion.get("end")) - int(emotion.get("start")) == (wanted.end_ns - wanted.start_ns) // 10**6
 
 
