@@ -36,7 +36,7 @@ weights: install ## pull and verify the pretrained weights that are missing
 	@$(BIN)/mer-agent weights pull
 
 # An editable install links each file, so it is repeated when the list of files changes, and only then.
-FILES := $(sort $(wildcard agent/* config/* encoders/* encoders/trained/* models/* models/checkpoints/* streams/*))
+FILES := $(sort $(wildcard agent/* agent/*/* config/* encoders/* encoders/trained/* models/* models/*/* streams/*))
 STAMP := $(VENV)/installed-$(shell (cat pyproject.toml constraints.txt; echo $(FILES)) | cksum | cut -d' ' -f1)
 
 install: $(STAMP)

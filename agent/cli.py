@@ -21,22 +21,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mer_agent import (
-    __version__,
-    cli_bench,
-    cli_client,
-    cli_encoders,
-    cli_export,
-    cli_research,
-    cli_voices,
-    cli_weights,
-)
+from mer_agent import __version__
+from mer_agent.commands import bench, client, encoders, export, research, voices, weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
 from mer_agent.terminal import INTERRUPTED, agent_extra, leave, out, report, say, spare
 
 if TYPE_CHECKING:
-    from mer_agent.schema import EmotionMessage
+    from mer_agent.wire.schema import EmotionMessage
 
 app = typer.Typer(
     name="mer-agent",
@@ -45,18 +37,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cli_weights.app, name="weights")
-app.add_typer(cli_bench.bench, name="bench")
-app.command()(cli_client.chat)
-app.command()(cli_client.publish)
-app.command()(cli_research.train)
-app.command()(cli_research.evaluate)
-app.command()(cli_research.convert)
-app.command()(cli_encoders.encode)
-app.command()(cli_encoders.train_encoder)
-app.command()(cli_export.export)
-app.command()(cli_voices.enroll)
-app.command()(cli_voices.forget)
+app.add_typer(weights.app, name="weights")
+app.add_typer(bench.bench, name="bench")
+app.command()(client.chat)
+app.command()(client.publish)
+app.command()(research.train)
+app.command()(research.evaluate)
+app.command()(research.convert)
+app.command()(encoders.encode)
+app.command()(encoders.train_encoder)
+app.command()(export.export)
+app.command()(voices.enroll)
+app.command()(voices.forget)
 
 
 @app.callback(invoke_without_command=True)
@@ -242,7 +234,7 @@ def demo(context: typer.Context) -> None:
     """Replay a recorded conversation at real speed; a second process prints the emotions that reach it over MQTT."""
     with agent_extra():
         from mer_agent.demo import run_demo
-    cli_weights.pull(context)
+    weights.pull(context)
     if asyncio.run(run_demo(context.obj.settings)).stopped:
         raise typer.Exit(INTERRUPTED)
 
@@ -260,8 +252,8 @@ def listen(
     json_lines: Annotated[bool, typer.Option("--json", help="Print the messages themselves, a line each.")] = False,
 ) -> None:
     """Subscribe to the emotions as a chatbot would, and print them as they arrive."""
-    from mer_agent.endpoint import Endpoint
     from mer_agent.listen import listen as subscribe
+    from mer_agent.wire.endpoint import Endpoint
 
     settings = context.obj.settings.mqtt
     address = url or settings.url or f"mqtt://127.0.0.1:{settings.port or 1883}"
@@ -307,7 +299,7 @@ def schema(
     asyncapi: Annotated[bool, typer.Option("--asyncapi", help="The whole contract, as an AsyncAPI document.")] = False,
 ) -> None:
     """Print the JSON Schema of every message."""
-    from mer_agent.asyncapi import document, json_schemas
+    from mer_agent.wire.asyncapi import document, json_schemas
 
     # Past rich, which would break lines at the terminal's width.
     out.file.write(json.dumps(document() if asyncapi else json_schemas(), indent=2) + "\n")

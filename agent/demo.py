@@ -6,12 +6,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from mer_agent.broker import EmbeddedBroker
 from mer_agent.config.settings import Settings
 from mer_agent.encoders import weights
 from mer_agent.errors import FaultError
 from mer_agent.run import Summary, replay
 from mer_agent.terminal import say
+from mer_agent.wire.broker import EmbeddedBroker
 
 CONVERSATION = "endgame_nagg_nell.wav"
 GOODBYE_S = 10.0

@@ -19,9 +19,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from mer_agent.errors import MediaError
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.session import PREDICTIONS, SpokenWord, read_words
 from mer_agent.streams.types import NS_PER_S
+from mer_agent.wire.schema import EmotionMessage
 
 
 @dataclass(frozen=True, slots=True)

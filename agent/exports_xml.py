@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from mer_agent import __version__
 from mer_agent.exports import Judged, who
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 EMOTIONML = "http://www.w3.org/2009/10/emotionml"
 PAD = "http://www.w3.org/TR/emotion-voc/xml#pad-dimensions"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mer_agent.schema import State
+from mer_agent.wire.schema import State
 
 RECORDER = "recorder"
 """What a recording is called among the sources."""

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from mer_agent.errors import FaultError, InputError
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mer_agent.client import EmotionMessage, EmotionStream
-from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
+from mer_agent.wire.endpoint import Endpoint
 
 BAR_CELLS = 10
 PATIENCE_S = 5.0

@@ -16,7 +16,6 @@ import numpy as np
 
 from mer_agent import __version__
 from mer_agent.config.settings import Settings
-from mer_agent.contract import CapabilitiesMessage, CommandName, ModelInfo
 from mer_agent.conversation import Conversation
 from mer_agent.encoders import catalogue, weights
 from mer_agent.encoders.base import Encoder, create, limit_threads
@@ -29,6 +28,7 @@ from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import MODALITIES, NS_PER_S, SAMPLE_RATE_HZ, Face, Transcript, Utterance, VideoFrame
 from mer_agent.streams.vad import SileroVad
 from mer_agent.terminal import agent_extra
+from mer_agent.wire.contract import CapabilitiesMessage, CommandName, ModelInfo
 
 if TYPE_CHECKING:
     from mer_agent.models.ar_iigcn import ARIIGCN

@@ -13,12 +13,12 @@ from mer_agent.config.settings import Settings
 from mer_agent.health import RECORDER
 from mer_agent.inputs import Input
 from mer_agent.loading import Models
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.clock import SessionClock
 from mer_agent.streams.recorder import Recorder, State
 from mer_agent.streams.session import Manifest, Spoken, SpokenWord
 from mer_agent.streams.supervise import on_daemon_thread
 from mer_agent.streams.types import Prediction
+from mer_agent.wire.schema import EmotionMessage
 
 log = logging.getLogger(__name__)
 

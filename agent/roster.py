@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mer_agent.contract import Participant, SpeakerState
-from mer_agent.schema import EmotionMessage, speaker_id
+from mer_agent.wire.contract import Participant, SpeakerState
+from mer_agent.wire.schema import EmotionMessage, speaker_id
 
 BEYOND_VOICES = 1_000_000
 """The number of the first participant without a voice."""

@@ -20,11 +20,8 @@ from typing import Literal, Self
 from mer_agent import recording
 from mer_agent.agent import Agent
 from mer_agent.aligner import Aligner, FrameRing
-from mer_agent.broker import EmbeddedBroker, subscribe_command
 from mer_agent.config.settings import Settings
-from mer_agent.control import Control
 from mer_agent.conversation import SPEAKER_FEATURE, Conversation
-from mer_agent.endpoint import Endpoint
 from mer_agent.health import Health
 from mer_agent.inference import Inference, ThreadInference
 from mer_agent.inputs import Input, ReplayInput
@@ -32,9 +29,7 @@ from mer_agent.loading import Models, load
 from mer_agent.own_speech import OwnSpeech
 from mer_agent.perception import Perception
 from mer_agent.provisional import Provisional
-from mer_agent.publisher import Publisher
 from mer_agent.roster import Roster
-from mer_agent.schema import EmotionMessage, Topics, to_message
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams import recorder as recordings
 from mer_agent.streams import voice_prints
@@ -49,6 +44,11 @@ from mer_agent.streams.types import NS_PER_S, AudioChunk, Prediction, VideoFrame
 from mer_agent.terminal import INTERRUPTED
 from mer_agent.turn_end import plainly_over
 from mer_agent.view import View
+from mer_agent.wire.broker import EmbeddedBroker, subscribe_command
+from mer_agent.wire.control import Control
+from mer_agent.wire.endpoint import Endpoint
+from mer_agent.wire.publisher import Publisher
+from mer_agent.wire.schema import EmotionMessage, Topics, to_message
 
 STOP_S = 2.0
 """After the first Ctrl-C, how long the utterances already heard may take to be judged."""

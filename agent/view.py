@@ -27,8 +27,8 @@ from rich.text import Text
 from mer_agent.health import RECORDER, WELL
 from mer_agent.listen import printable
 from mer_agent.palette import colours
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.types import NS_PER_S, AudioChunk, VideoFrame
+from mer_agent.wire.schema import EmotionMessage
 
 REFRESH_HZ = 4
 SHOWN = 32

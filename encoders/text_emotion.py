@@ -1,8 +1,9 @@
 """Words and the turns before them to a vector that knows emotion: the adapted sentence encoder.
 
 `text/mpnet-emotion@1` is the mean state of the utterance's own tokens after the last layer of all-mpnet-base-v2, with
-adapters that were trained on IEMOCAP and MELD (`models.train_text`). The past is read along (`encoders.turns`): as many
-whole turns as the token budget holds. The base comes from the catalogue, the adapters are part of the package.
+adapters that were trained on IEMOCAP and MELD (`models.perception.train_text`). The past is read along
+(`encoders.turns`): as many whole turns as the token budget holds. The base comes from the catalogue, the adapters are
+part of the package.
 
 Several adapters are shipped, each trained without another part of the training dialogues, and their mean is what runs:
 one network that costs what the base does. A model that learns from the same dialogues must not read them through an

@@ -144,7 +144,7 @@ async def agent(url: str | None) -> AsyncIterator[str]:
     if url:
         yield url
         return
-    from mer_agent.broker import EmbeddedBroker
+    from mer_agent.wire.broker import EmbeddedBroker
 
     async with EmbeddedBroker(0) as broker:
         process = await asyncio.create_subprocess_exec(

@@ -16,9 +16,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from mer_agent import __version__, mqtt
-from mer_agent.endpoint import Endpoint
-from mer_agent.schema import Topics
+from mer_agent import __version__
+from mer_agent.wire import mqtt
+from mer_agent.wire.endpoint import Endpoint
+from mer_agent.wire.schema import Topics
 
 
 def discovery_topic(agent: str, prefix: str = "homeassistant") -> str:

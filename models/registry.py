@@ -10,17 +10,17 @@ from torch import nn
 from mer_agent.errors import ConfigError, InputError
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import FeatureSpec
-from mer_agent.models.bc_lstm import BcLSTM
-from mer_agent.models.c_mfn import CMFN
-from mer_agent.models.ctnet import CTNet
-from mer_agent.models.dialogue_gcn import DialogueGCN
-from mer_agent.models.dialogue_rnn import DialogueRNN
-from mer_agent.models.fusions import FUSIONS, Fusion
-from mer_agent.models.gru import PastGRU
 from mer_agent.models.joint_fusion import JointFusion
-from mer_agent.models.lr_gcn import LRGCN
-from mer_agent.models.multi_emo import MultiEMO
-from mer_agent.models.text_cnn import TextCNN
+from mer_agent.models.peers.bc_lstm import BcLSTM
+from mer_agent.models.peers.c_mfn import CMFN
+from mer_agent.models.peers.ctnet import CTNet
+from mer_agent.models.peers.dialogue_gcn import DialogueGCN
+from mer_agent.models.peers.dialogue_rnn import DialogueRNN
+from mer_agent.models.peers.fusions import FUSIONS, Fusion
+from mer_agent.models.peers.gru import PastGRU
+from mer_agent.models.peers.lr_gcn import LRGCN
+from mer_agent.models.peers.multi_emo import MultiEMO
+from mer_agent.models.peers.text_cnn import TextCNN
 
 Build = Callable[[Sequence[FeatureSpec], int, dict[str, Any]], nn.Module]
 

@@ -12,7 +12,7 @@ places then says of two voices is a logistic regression, which depends on how mu
     log odds(same voice) = a c + b log d + w log d' + k
 
 with d the seconds of the new utterance and d' those of the voice so far. The numbers are in `voice_space.safetensors`;
-`python -m mer_agent.models.fit_voice_space` makes it from labelled speech.
+`python -m mer_agent.models.perception.fit_voice_space` makes it from labelled speech.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def _everything_published_agrees_with_the_contract(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every message that any test lets an agent publish is checked against the AsyncAPI document."""
-    from mer_agent import publisher
+    from mer_agent.wire import publisher
 
     transmit, faults = publisher._transmit, []
 

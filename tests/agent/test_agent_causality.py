@@ -39,7 +39,6 @@ from mer_agent.models.batch import FeatureSpec
 from mer_agent.perception import Perception
 from mer_agent.provisional import Provisional
 from mer_agent.run import replay
-from mer_agent.schema import EmotionMessage, to_message
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams.mailbox import Sink
 from mer_agent.streams.sound import audio_chunks
@@ -56,6 +55,7 @@ from mer_agent.streams.types import (
     Utterance,
     VideoFrame,
 )
+from mer_agent.wire.schema import EmotionMessage, to_message
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 TEXT, FACE = "text/fake@1", "visual/fake@1"

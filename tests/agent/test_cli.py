@@ -232,7 +232,7 @@ def test_a_checkpoint_that_can_not_run_live(run: Run, tone: Path, tmp_path: Path
     needs.weights("whisper-base")
     from mer_agent.models import checkpoint
     from mer_agent.models.batch import FeatureSpec
-    from mer_agent.models.gru import PastGRU
+    from mer_agent.models.peers.gru import PastGRU
 
     specs = (FeatureSpec("audio/ge2e@1", "audio", 256),)
     path = checkpoint.save(

@@ -16,13 +16,13 @@ from support.messages import message
 from support.mosquitto import free_port
 from support.virtual_time import run_virtual
 
-from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream, StatusMessage
-from mer_agent.connection import Backoff
-from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError, ConfigError
-from mer_agent.publisher import Publisher
-from mer_agent.schema import Topics
+from mer_agent.wire.broker import EmbeddedBroker
+from mer_agent.wire.connection import Backoff
+from mer_agent.wire.endpoint import Endpoint
+from mer_agent.wire.publisher import Publisher
+from mer_agent.wire.schema import Topics
 
 TOPIC = "mer/v1/desk/s1/emotion/speaker-0/final"
 ROOT = Path(__file__).parents[2]
@@ -222,7 +222,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_slow_reader_gets_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mer_agent.mqtt.INBOX", 10)
+    monkeypatch.setattr("mer_agent.wire.mqtt.INBOX", 10)
     async with EmbeddedBroker(0) as broker, asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         publisher = Publisher(Endpoint.parse(broker.url), Topics("desk", "s1"))
         tasks.create_task(publisher.run())

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from support import needs, npm
 
-from mer_agent.broker import EmbeddedBroker
-from mer_agent.client_testing import FakeAgent, emotion
+from mer_agent.client.testing import FakeAgent, emotion
+from mer_agent.wire.broker import EmbeddedBroker
 
 PAGE = (Path(__file__).parents[2] / "docs" / "chatbots.md").read_text(encoding="utf-8")
 

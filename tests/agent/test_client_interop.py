@@ -18,12 +18,12 @@ from support import needs, npm
 from support.messages import message
 from support.mosquitto import Mosquitto, mosquitto
 
-from mer_agent import mqtt
 from mer_agent.client import EmotionStream
-from mer_agent.client_testing import FakeAgent, emotion
-from mer_agent.endpoint import Endpoint
-from mer_agent.publisher import Publisher
-from mer_agent.schema import Topics
+from mer_agent.client.testing import FakeAgent, emotion
+from mer_agent.wire import mqtt
+from mer_agent.wire.endpoint import Endpoint
+from mer_agent.wire.publisher import Publisher
+from mer_agent.wire.schema import Topics
 
 pytestmark = pytest.mark.broker
 

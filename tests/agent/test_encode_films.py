@@ -23,8 +23,8 @@ from mer_agent.config import settings as config
 from mer_agent.config.settings import Settings
 from mer_agent.encode import encode
 from mer_agent.run import replay
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.sound import audio_chunks
+from mer_agent.wire.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 FACE = "visual/ferplus@1"

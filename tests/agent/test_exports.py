@@ -13,8 +13,8 @@ from support.messages import message
 
 from mer_agent.errors import MediaError
 from mer_agent.exports import Judged, read, to_csv, to_ctm, to_rttm, to_vtt, who
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.session import Manifest, Spoken, SpokenWord, write_session
+from mer_agent.wire.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 

@@ -13,7 +13,7 @@ from support.messages import message
 
 from mer_agent.exports import Judged, read, who
 from mer_agent.exports_xml import CHANNELS, EMOTIONML, PAD, to_eaf, to_emotionml
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 E = f"{{{EMOTIONML}}}"

@@ -8,11 +8,11 @@ from mer_agent.config import settings as config
 from mer_agent.errors import DeviceError, InputError
 from mer_agent.health import WELL
 from mer_agent.inputs import ChatInput, LiveInput, _anonymous
-from mer_agent.schema import Topics
 from mer_agent.streams import camera, microphone
 from mer_agent.streams.devices import DeviceInfo
 from mer_agent.streams.live import LiveSource
 from mer_agent.streams.silence import Silence
+from mer_agent.wire.schema import Topics
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from support.messages import message
 
 from mer_agent.errors import FaultError, InputError
 from mer_agent.jsonl import JsonLines
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 
 def test_each_message_is_one_line_that_reads_back(tmp_path: Path) -> None:

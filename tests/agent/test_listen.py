@@ -12,12 +12,12 @@ from support.messages import message
 from support.mosquitto import free_port
 
 from mer_agent import listen as listen_module
-from mer_agent.broker import EmbeddedBroker
-from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
 from mer_agent.listen import arrival_delay_ms, coloured_line, listen, plain_line
-from mer_agent.publisher import Publisher
-from mer_agent.schema import EmotionMessage, Topics
+from mer_agent.wire.broker import EmbeddedBroker
+from mer_agent.wire.endpoint import Endpoint
+from mer_agent.wire.publisher import Publisher
+from mer_agent.wire.schema import EmotionMessage, Topics
 
 
 async def heard(messages: list[EmotionMessage], *, terminal: bool = False, **options: Any) -> tuple[int, str]:

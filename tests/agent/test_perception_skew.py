@@ -29,16 +29,18 @@ from mer_agent.encoders.prosody import ProsodyEncoder
 from mer_agent.encoders.text_emotion import TextEmotionEncoder
 from mer_agent.encoders.voice import shared
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
-from mer_agent.gold import GivenCuts
-from mer_agent.models import live_faces, live_speech, speech_bank, speech_data
-from mer_agent.models.speech_data import Clip, as_cut
+from mer_agent.judging.gold import GivenCuts
+from mer_agent.judging.truth import Truth
+from mer_agent.models.data import speech_data
+from mer_agent.models.data.speech_data import Clip, as_cut
+from mer_agent.models.live import live_faces, live_speech
+from mer_agent.models.perception import speech_bank
 from mer_agent.perception import Perception
 from mer_agent.streams.clock import VirtualClock
 from mer_agent.streams.replay import ReplaySource
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import NS_PER_S, Face, Transcript, Turn, Utterance, VideoFrame
-from mer_agent.truth import Truth
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 AGREE = 1e-3

@@ -16,7 +16,6 @@ from support.pulse import Pulse
 from mer_agent.config import settings as config
 from mer_agent.inputs import ReplayInput, Report
 from mer_agent.run import replay, run
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.clock import SessionClock
 from mer_agent.streams.mailbox import Sink
 from mer_agent.streams.media import video_frames
@@ -24,6 +23,7 @@ from mer_agent.streams.replay import open_media
 from mer_agent.streams.session import read_manifest, read_words
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.types import AudioChunk, VideoFrame
+from mer_agent.wire.schema import EmotionMessage
 
 SET = ("--set", "mqtt.port=0", "--set", "transcriber.patience_s=100")
 

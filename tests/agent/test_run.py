@@ -14,7 +14,7 @@ from support import needs
 from mer_agent.client import EmotionStream
 from mer_agent.config import settings as config
 from mer_agent.run import Summary, replay
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 GOLDEN = SESSION / "predictions.jsonl"
@@ -110,7 +110,7 @@ def test_a_subscriber_gets_what_the_agent_thinks_but_no_words(at_full_speed: lis
     received: list[EmotionMessage] = []
 
     async def both() -> None:
-        from mer_agent.broker import EmbeddedBroker
+        from mer_agent.wire.broker import EmbeddedBroker
 
         async with EmbeddedBroker(0) as broker:
             stream = EmotionStream(broker.url, patience_s=20)

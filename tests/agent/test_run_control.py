@@ -11,13 +11,13 @@ import pytest
 from support import needs
 from support.mosquitto import mosquitto
 
-from mer_agent import mqtt
 from mer_agent.config import settings as config
-from mer_agent.connection import Connection
-from mer_agent.contract import AnswerMessage, CapabilitiesMessage, SessionMessage
-from mer_agent.endpoint import Endpoint
 from mer_agent.run import replay
-from mer_agent.schema import EmotionMessage, Topics
+from mer_agent.wire import mqtt
+from mer_agent.wire.connection import Connection
+from mer_agent.wire.contract import AnswerMessage, CapabilitiesMessage, SessionMessage
+from mer_agent.wire.endpoint import Endpoint
+from mer_agent.wire.schema import EmotionMessage, Topics
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 TOPICS = Topics("agent", "s1")

@@ -11,7 +11,7 @@ from support.live_command import HEARD_S, Running, beginning, last_words, messag
 from support.mjpeg import NetworkCamera
 from support.pulse import Pulse
 
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 BACK_S = 60
 """Pauses between tries grow to eight seconds, and a busy machine needs several."""

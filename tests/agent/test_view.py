@@ -11,9 +11,9 @@ from rich.console import Console
 from support.messages import message
 
 from mer_agent import view as module
-from mer_agent.schema import EmotionMessage
 from mer_agent.streams.types import AudioChunk, VideoFrame
 from mer_agent.view import View, picture
+from mer_agent.wire.schema import EmotionMessage
 
 
 def said(number: int, **changes: Any) -> EmotionMessage:

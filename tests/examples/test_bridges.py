@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from mer_agent import mqtt
-from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream
-from mer_agent.client_testing import FakeAgent, emotion
-from mer_agent.endpoint import Endpoint
+from mer_agent.client.testing import FakeAgent, emotion
+from mer_agent.wire import mqtt
+from mer_agent.wire.broker import EmbeddedBroker
+from mer_agent.wire.endpoint import Endpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

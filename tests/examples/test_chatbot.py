@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from support import needs
 
-from mer_agent.broker import EmbeddedBroker
 from mer_agent.client import EmotionMessage, EmotionStream, TurnMessage
-from mer_agent.client_testing import FakeAgent, emotion
-from mer_agent.mood import Memory
+from mer_agent.client.mood import Memory
+from mer_agent.client.testing import FakeAgent, emotion
+from mer_agent.wire.broker import EmbeddedBroker
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

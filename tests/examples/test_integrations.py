@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from support import venvs
 
-from mer_agent.broker import EmbeddedBroker
-from mer_agent.client_testing import FakeAgent, emotion
+from mer_agent.client.testing import FakeAgent, emotion
+from mer_agent.wire.broker import EmbeddedBroker
 
 pytestmark = pytest.mark.integrations
 

@@ -11,8 +11,8 @@ from mer_agent.errors import CheckpointError, ConfigError
 from mer_agent.models import checkpoint
 from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.models.joint_fusion import FUSIONS, JointFusion
-from mer_agent.models.learner import Learner
-from mer_agent.models.recipe import Recipe
+from mer_agent.models.training.learner import Learner
+from mer_agent.models.training.recipe import Recipe
 
 SPECS = (
     FeatureSpec("text/t@1", "text", 9 * 6, steps=9),

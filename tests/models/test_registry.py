@@ -6,11 +6,11 @@ from support import tiny_iemocap
 
 from mer_agent.errors import InputError
 from mer_agent.models import checkpoint
-from mer_agent.models.corpora import load
-from mer_agent.models.evaluate import judge
+from mer_agent.models.data.corpora import load
 from mer_agent.models.registry import MODELS, direction
-from mer_agent.models.runs import RECIPES, keep
-from mer_agent.models.train import train
+from mer_agent.models.training.evaluate import judge
+from mer_agent.models.training.runs import RECIPES, keep
+from mer_agent.models.training.train import train
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -8,7 +8,7 @@ import re
 
 import jsonschema
 
-from mer_agent.asyncapi import document
+from mer_agent.wire.asyncapi import document
 
 
 @functools.cache

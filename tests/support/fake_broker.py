@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mer_agent.connection import Connection, Delivery, Details, Will
-from mer_agent.endpoint import Endpoint
 from mer_agent.errors import BrokerError
+from mer_agent.wire.connection import Connection, Delivery, Details, Will
+from mer_agent.wire.endpoint import Endpoint
 
 
 class FakeBroker:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from mer_agent.schema import EmotionMessage
+from mer_agent.wire.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 HEARD_S = 9.6

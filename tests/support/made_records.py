@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import torch
 
-from mer_agent.models import records
-from mer_agent.models.metrics import scores
+from mer_agent.models.training import records
+from mer_agent.models.training.metrics import scores
 
 LABELS = ("sad", "glad", "angry")
 LENGTHS = (7, 12, 5, 9, 11, 6, 8, 10)

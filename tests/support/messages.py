@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from mer_agent.schema import EmotionMessage, to_message
 from mer_agent.streams.types import NS_PER_S, Prediction, Transcript, Utterance
+from mer_agent.wire.schema import EmotionMessage, to_message
 
 SESSION_STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from mer_agent.models.batch import Batch, FeatureSpec
-from mer_agent.models.bc_lstm import BcLSTM
-from mer_agent.models.c_mfn import CMFN
-from mer_agent.models.ctnet import CTNet
-from mer_agent.models.dialogue_gcn import DialogueGCN
-from mer_agent.models.dialogue_rnn import DialogueRNN
-from mer_agent.models.fusions import Fusion
-from mer_agent.models.lr_gcn import LRGCN
-from mer_agent.models.multi_emo import MultiEMO
-from mer_agent.models.text_cnn import TextCNN
+from mer_agent.models.peers.bc_lstm import BcLSTM
+from mer_agent.models.peers.c_mfn import CMFN
+from mer_agent.models.peers.ctnet import CTNet
+from mer_agent.models.peers.dialogue_gcn import DialogueGCN
+from mer_agent.models.peers.dialogue_rnn import DialogueRNN
+from mer_agent.models.peers.fusions import Fusion
+from mer_agent.models.peers.lr_gcn import LRGCN
+from mer_agent.models.peers.multi_emo import MultiEMO
+from mer_agent.models.peers.text_cnn import TextCNN
 
 SPECS = (
     FeatureSpec("text/t@1", "text", 6),

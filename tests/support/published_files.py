@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 
-from mer_agent.models.published import LAYOUTS
+from mer_agent.models.data.published import LAYOUTS
 
 IEMOCAP = {"Ses01F_impro01": 4, "Ses01M_impro01": 3, "Ses05F_script01_1": 2}
 """Dialogue -> utterances: one to train on, one of the usual ones to validate, one to test."""

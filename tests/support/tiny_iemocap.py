@@ -10,8 +10,8 @@ import random
 import numpy as np
 import torch
 
-from mer_agent.models.corpora import load
-from mer_agent.models.datasets import IEMOCAP_LABELS, PROSODY_COLUMNS
+from mer_agent.models.data.corpora import load
+from mer_agent.models.data.datasets import IEMOCAP_LABELS, PROSODY_COLUMNS
 
 FEATURES = ("text/mpnet@1", "audio/ge2e@1", "audio/prosody@1")
 DESCRIPTORS = ("duration_s", "intensity_db_mean", "pitch_hz_mean")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from mer_agent.models.meld import FILES, MELD_LABELS
+from mer_agent.models.data.meld import FILES, MELD_LABELS
 
 
 def write(folder: Path, dialogues: int = 6, length: int = 4) -> Path:

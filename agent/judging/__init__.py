@@ -1,0 +1,1 @@
+"""The whole agent judged by recordings whose truth is known; only `evaluate` and `bench` load it."""

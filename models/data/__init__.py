@@ -1,0 +1,1 @@
+"""Data sets: every layout that corpora come in, read into dialogues with labels and features."""

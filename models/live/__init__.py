@@ -1,0 +1,1 @@
+"""The live model: what it learns from, how, and its card's figures."""

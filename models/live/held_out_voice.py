@@ -1,0 +1,96 @@
+"""`audio/emotion@1` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
+
+The shipped network learned RAVDESS and EmoDB, all speakers and their labels. For the speakers of one fold there is a
+network that was trained without them; a linear map brings its numbers to where the shipped one has them, as for
+training (`live_speech`). So what is measured is what a new voice would get.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mer_agent.encoders import shipped
+from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, recipe_of
+from mer_agent.errors import DataError
+from mer_agent.models.data.speech_data import LABELS, Clip
+from mer_agent.models.live import live_speech
+from mer_agent.models.perception import train_voice
+from mer_agent.streams.types import Modality, Turn, Utterance
+
+
+class HeldOutVoice:
+    """The voice encoder as it would be, had it never heard the speakers of a fold.
+
+    Args:
+        data_dir: holds speech/ravdess and speech/emodb.
+        folder: where the runs of `mer-agent train-encoder voice` are, or are made (5 minutes of one core).
+        fold: whose speakers it doesn't know.
+        say: takes a line of progress.
+
+    Attributes:
+        clips: all clips, of all folds, as the training of the live model has them.
+
+    Raises:
+        DataError: a corpus is missing, or the runs are not those of the shipped encoder.
+        WeightsError: `ge2e` has not been pulled.
+    """
+
+    feature = VoiceEmotionEncoder.feature
+    modality: Modality = "audio"
+    dimension = VoiceEmotionEncoder.dimension
+
+    def __init__(self, data_dir: Path, folder: Path, fold: int, say: Callable[[str], None] = lambda _: None) -> None:
+        recipe = train_voice.VoiceRecipe()
+        examples, runs = train_voice.all_runs(data_dir, folder, recipe, 0, resume=True, say=say)
+        states = {"all": runs["all"]["state"], "fold": runs[f"fold-{fold}"]["state"]}
+        state, card = shipped.load("voice")
+        if any(not torch.equal(states["all"][key], value) for key, value in state.items()):
+            raise DataError(f"the voice runs in {folder} are not those of the shipped encoder: give another folder")
+        path = user_cache_path("mer-agent") / "features" / f"held-out-voice-{card.sha256[:24]}-{fold}.safetensors"
+        if not path.is_file():
+            say(f"reading the voices of all clips by the network that doesn't know fold {fold}")
+            found = {}
+            for name, own in states.items():
+                network = VoiceNetwork(len(LABELS), recipe.shape)
+                network.load_state_dict(own)
+                found[name] = live_speech.features(network, examples, 0)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            save_file(found, partial)
+            partial.replace(path)
+        kept = load_file(path)
+        self.clips = [one.clip for one in examples]
+        known = torch.tensor([one.clip.fold != fold for one in examples])
+        self._fold, self._inputs, self._outputs = kept["fold"], kept["fold"][known], kept["all"][known]
+        with tempfile.TemporaryDirectory(prefix="mer-agent-") as made:
+            shipped.save(
+                Path(made),
+                "voice",
+                states["fold"],
+                feature=self.feature,
+                recipe=recipe_of(recipe.shape, LABELS),
+                data="",
+                terms=train_voice.TERMS,
+                figures={},
+                record={},
+            )
+            self._encoder = VoiceEmotionEncoder("cpu", Path(made))
+
+    def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
+        """Gives [100] float32 for each utterance, None where it has no audible sound."""
+        rows = self._encoder.encode(utterances, past_turns)
+        return [None if row is None else self._mapped(row) for row in rows]
+
+    def as_trained(self, clip: Clip) -> Tensor:
+        """Gives [100] of a whole clip, as a model that learns from such clips reads it."""
+        return self._mapped(self._fold[self.clips.index(clip)])
+
+    def _mapped(self, row: Tensor) -> Tensor:
+        return live_speech.mapped(self._inputs, self._outputs, row[None])[0].clamp(-1, 1)

@@ -1,0 +1,292 @@
+"""What the live model learns from: conversations, acted voices and faces, put together as they meet live.
+
+No corpus at hand has words, voice and face of the same utterance. So a batch holds
+
+- dialogues of MELD (words, prosody) and IEMOCAP (words, voice, prosody), as they were said or as a recogniser would
+  have written them; some of them lent voices or faces of the same emotion, with some that are wrong, so that neither is
+  believed too much;
+- acted clips of RAVDESS and EmoDB, in rows as long as dialogues, most with words that say nothing, some with a lent
+  face;
+- faces of FER+ alone, in such rows, too.
+
+Labels are MELD's seven. Then modalities are taken away, speakers mistaken, features lost (`hidden`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
+from mer_agent.models.data.datasets import IEMOCAP_LABELS, Corpus
+from mer_agent.models.data.meld import MELD_LABELS
+from mer_agent.models.graph import UNKNOWN_SPEAKER
+from mer_agent.models.live.live_faces import FaceFeatures
+from mer_agent.models.live.live_speech import Speech
+from mer_agent.streams.types import MODALITIES
+
+TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
+    "text/mpnet-emotion@1",
+    "text/mpnet-lower@1",
+    "audio/ge2e@1",
+    "audio/emotion@1",
+    "audio/prosody@1",
+    "visual/ferplus@1",
+)
+
+FROM_IEMOCAP: Mapping[str, str | None] = {
+    "happy": "joy",
+    "excited": "joy",
+    "sad": "sadness",
+    "angry": "anger",
+    "frustrated": "anger",
+}
+FROM_SPEECH: Mapping[str, str | None] = {"happy": "joy", "sad": "sadness", "angry": "anger", "boredom": None}
+FROM_FACES: Mapping[str, str | None] = {"happiness": "joy", "contempt": None}
+"""Label of a data set -> MELD's, where its name differs; None: none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How the data are put together; shares are of dialogues, wrongs of utterances."""
+
+    talks: int = 14
+    """Dialogues of MELD in a batch."""
+    long_talks: int = 2
+    """Dialogues of IEMOCAP in a batch."""
+    clips: int = 56
+    faces: int = 40
+    misheard: float = 0.6
+    """Dialogues that are read as a recogniser would have written them."""
+    voice: float = 0.5
+    """Dialogues that get voices of acted clips."""
+    face: float = 0.5
+    """Dialogues that get faces."""
+    wrong_voice: float = 0.45
+    """Of such voices, those of a random emotion: spontaneous voices tell far less than acted ones."""
+    wrong_face: float = 0.2
+    blank_face: float = 0.25
+    """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
+    spoken: float = 0.75
+    """Acted clips that come with words that say nothing."""
+    begins: float = 0.15
+    """Clips and faces that begin a dialogue: their rows must be as long as real dialogues, or the length of the past
+    would tell a model whether a voice is acted, and so whether to trust it."""
+    words: float = 0.15
+    """Conversations that keep their words alone, as typed ones have nothing else."""
+    whole: float = 0.6
+    """Of the others, and of clips and faces, those that keep all modalities; the rest keeps one of seven subsets."""
+    lost: float = 0.1
+    """Features that an utterance loses."""
+    strangers: float = 0.1
+    """Dialogues in which nobody is known, and utterances given to somebody else, or to nobody."""
+    frustrated: bool = True
+    """Whether IEMOCAP's frustration counts as anger; else it has no label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """All training data. `talks` are dialogues, `misheard` their text features as if recognised; `long` IEMOCAP's."""
+
+    talks: Batch
+    misheard: Mapping[str, tuple[Tensor, Tensor]]
+    """By feature id, values [N, 768] and presence [N]."""
+    is_long: Tensor
+    """Whether a dialogue [D], by its number, is IEMOCAP's."""
+    voices: Batch
+    """Clips, each a dialogue of its own."""
+    distorted: Tensor
+    faces: Batch
+    blank_words: Mapping[str, Tensor]
+    """By feature id, text features [P, 768] of P sentences that carry no emotion."""
+
+
+def relabelled(labels: Tensor, names: Sequence[str], mapping: Mapping[str, str | None]) -> Tensor:
+    """Gives labels [N] of another set as MELD's; `NO_LABEL` for those that it has none for."""
+    own = []
+    for name in names:
+        target = mapping.get(name, name)
+        own.append(NO_LABEL if target is None else MELD_LABELS.index(target))
+    table = torch.tensor([*own, NO_LABEL])
+    return table[labels]  # NO_LABEL is -1: the last row
+
+
+def from_iemocap(corpus: Corpus, mix: Mix) -> Corpus:
+    """Gives IEMOCAP with MELD's labels."""
+    mapping = FROM_IEMOCAP if mix.frustrated else {**FROM_IEMOCAP, "frustrated": None}
+    labels = relabelled(corpus.batch.labels, IEMOCAP_LABELS, mapping)
+    return replace(corpus, label_set="meld7", labels=MELD_LABELS, batch=replace(corpus.batch, labels=labels))
+
+
+def from_speech(speech: Speech, rows: Sequence[int], labels: Sequence[str], dimensions: dict[str, int]) -> Batch:
+    """Gives these clips, each a dialogue of one utterance."""
+    at = torch.tensor(rows)
+    own = relabelled(torch.tensor([speech.clips[i].label for i in rows]), labels, FROM_SPEECH)
+    values = {name: value[at] for name, value in speech.values.items()}
+    present = {name: value[at] for name, value in speech.present.items()}
+    return filled(values, present, own, dimensions)
+
+
+def from_faces(faces: FaceFeatures, emotions: Sequence[str], dimensions: dict[str, int]) -> Batch:
+    """Gives faces, each a dialogue of one utterance."""
+    labels = relabelled(faces.labels, emotions, FROM_FACES)
+    there = torch.ones(len(labels), dtype=torch.bool)
+    return filled({FACE: faces.values}, {FACE: there}, labels, dimensions)
+
+
+def filled(values: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor, dimensions: dict[str, int]) -> Batch:
+    """Gives utterances, each a dialogue, with every feature of `dimensions`; those that have no values are absent."""
+    many = len(labels)
+    nobody = torch.zeros(many, dtype=torch.int64)
+    return Batch(values, present, nobody, torch.arange(many), labels).completed(dimensions)
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Gives batches of the same features as one; their dialogues stay apart."""
+    dialogue, first = [], 0
+    for part in parts:
+        dialogue.append(part.dialogue + first)
+        first += int(part.dialogue.max()) + 1
+    nobody = [torch.full((len(part), 3), float("nan")) if part.affect is None else part.affect for part in parts]
+    return Batch(
+        {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features},
+        {name: torch.cat([part.present[name] for part in parts]) for name in parts[0].present},
+        torch.cat([part.speakers for part in parts]),
+        torch.cat(dialogue),
+        torch.cat([part.labels for part in parts]),
+        affect=torch.cat(nobody),
+    )
+
+
+class Mixer:
+    """Draws batches out of a pool."""
+
+    def __init__(self, pool: Pool, mix: Mix, specs: Sequence[FeatureSpec], generator: torch.Generator) -> None:
+        self._pool, self._mix, self._specs, self._random = pool, mix, specs, generator
+        self._by_label = {
+            part: [(batch.labels == label).nonzero().flatten() for label in range(len(MELD_LABELS))]
+            for part, batch in (("voices", pool.voices), ("faces", pool.faces))
+        }
+
+    def draw(self, talks: Tensor) -> Batch:
+        """Gives a batch of these dialogues (their numbers, int64 [D]), of clips and of faces."""
+        parts = [self._lent(self._heard(talks)), self._clips()]
+        conversations = int(parts[0].dialogue.max()) + 1
+        if len(self._pool.faces):
+            rows = self._balanced("faces", self._mix.faces)
+            parts.append(self._in_a_row(_rows(self._pool.faces, rows)))
+        return self._hidden(joined(parts), conversations)
+
+    def _chance(self, many: int, share: float) -> Tensor:
+        return torch.rand(many, generator=self._random) < share
+
+    def _pick(self, many: int, among: int) -> Tensor:
+        return torch.randint(among, (many,), generator=self._random)
+
+    def _heard(self, talks: Tensor) -> Batch:
+        """The dialogues, some of them as a recogniser would have written them; numbered from 0."""
+        rows = torch.isin(self._pool.talks.dialogue, talks).nonzero().flatten()
+        batch = _rows(self._pool.talks, rows)
+        _, dialogue = torch.unique_consecutive(batch.dialogue, return_inverse=True)
+        misheard = self._chance(len(talks), self._mix.misheard)[dialogue]
+        features, present = dict(batch.features), dict(batch.present)
+        for name, (values, there) in self._pool.misheard.items():
+            features[name] = torch.where(misheard[:, None], values[rows], features[name])
+            present[name] = torch.where(misheard, there[rows], present[name])
+        return replace(batch, features=features, present=present, dialogue=dialogue)
+
+    def _balanced(self, part: str, many: int) -> Tensor:
+        """Rows of clips or faces, all labels alike."""
+        own = [rows for rows in self._by_label[part] if len(rows)]
+        label = self._pick(many, len(own)).tolist()
+        return torch.stack([own[k][self._pick(1, len(own[k]))[0]] for k in label])
+
+    def _like(self, part: str, labels: Tensor, wrong: float) -> Tensor:
+        """Rows of the same labels [N], but for a share of random ones; -1 where there is none."""
+        wanted = torch.where(self._chance(len(labels), wrong), self._pick(len(labels), len(MELD_LABELS)), labels)
+        rows = torch.full_like(labels, -1)
+        for label, own in enumerate(self._by_label[part]):
+            at = (wanted == label).nonzero().flatten()
+            if len(own):
+                rows[at] = own[self._pick(len(at), len(own))]
+        return rows
+
+    def _lent(self, batch: Batch) -> Batch:
+        """Lends voices and faces to some dialogues."""
+        many = int(batch.dialogue.max()) + 1
+        features, present = dict(batch.features), dict(batch.present)
+        voice = self._like("voices", batch.labels, self._mix.wrong_voice)
+        voice[~self._chance(many, self._mix.voice)[batch.dialogue]] = -1
+        self._lend(features, present, VOICE, self._voice_of(voice), voice >= 0)
+        alone = (voice >= 0) & ~present[GE2E]
+        self._lend(features, present, GE2E, self._pool.voices.features[GE2E][voice], alone)
+        self._show(features, present, batch.labels, self._chance(many, self._mix.face)[batch.dialogue])
+        return replace(batch, features=features, present=present)
+
+    def _voice_of(self, rows: Tensor) -> Tensor:
+        """The clips' voices, half of them distorted."""
+        clean = self._pool.voices.features[VOICE][rows]
+        return torch.where(self._chance(len(rows), 0.5)[:, None], self._pool.distorted[rows], clean)
+
+    def _show(self, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor, who: Tensor) -> None:
+        if not len(self._pool.faces):
+            return
+        blank = self._chance(len(labels), self._mix.blank_face)
+        shown = torch.where(blank, MELD_LABELS.index("neutral"), labels)
+        rows = self._like("faces", shown, self._mix.wrong_face)
+        self._lend(features, present, FACE, self._pool.faces.features[FACE][rows], who & (rows >= 0))
+
+    @staticmethod
+    def _lend(
+        features: dict[str, Tensor], present: dict[str, Tensor], name: str, values: Tensor, where: Tensor
+    ) -> None:
+        features[name] = torch.where(where[:, None], values, features[name])
+        present[name] = present[name] | where
+
+    def _clips(self) -> Batch:
+        """Acted clips in rows, some with words that say nothing, some with faces."""
+        rows = self._balanced("voices", self._mix.clips)
+        batch = _rows(self._pool.voices, rows)
+        features, present = {**batch.features, VOICE: self._voice_of(rows)}, dict(batch.present)
+        words = self._pick(len(rows), len(self._pool.blank_words[TEXT]))
+        spoken = self._chance(len(rows), self._mix.spoken)
+        for name, values in self._pool.blank_words.items():
+            self._lend(features, present, name, values[words], spoken)
+        self._show(features, present, batch.labels, self._chance(len(rows), self._mix.face))
+        return self._in_a_row(replace(batch, features=features, present=present))
+
+    def _in_a_row(self, batch: Batch) -> Batch:
+        """Puts some utterances into a dialogue, of one speaker or of several."""
+        begins = self._chance(len(batch), self._mix.begins)
+        begins[0] = True
+        changes = self._chance(len(batch), 0.5).long()
+        return replace(batch, dialogue=begins.long().cumsum(0) - 1, speakers=changes)
+
+    def _hidden(self, batch: Batch, conversations: int) -> Batch:
+        """Takes away modalities, features and who spoke; `conversations` come first."""
+        mix, many = self._mix, int(batch.dialogue.max()) + 1
+        subset = 1 + self._pick(many, 2 ** len(MODALITIES) - 1)
+        subset[self._chance(many, mix.whole)] = 2 ** len(MODALITIES) - 1
+        subset[:conversations][self._chance(conversations, mix.words)] = 1 << MODALITIES.index("text")
+        present = {}
+        for spec in self._specs:
+            kept = (subset >> MODALITIES.index(spec.modality) & 1).bool()[batch.dialogue]
+            present[spec.id] = batch.present[spec.id] & kept & ~self._chance(len(batch), mix.lost)
+        nobody = self._chance(many, mix.strangers)[batch.dialogue]
+        mistaken = self._chance(len(batch), mix.strangers / 2)
+        speakers = torch.where(mistaken, self._pick(len(batch), 3) - 1, batch.speakers)
+        return replace(batch, present=present, speakers=torch.where(nobody, UNKNOWN_SPEAKER, speakers))
+
+
+def _rows(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(
+        {name: value[rows] for name, value in batch.features.items()},
+        {name: value[rows] for name, value in batch.present.items()},
+        batch.speakers[rows],
+        batch.dialogue[rows],
+        batch.labels[rows],
+        affect=None if batch.affect is None else batch.affect[rows],
+    )

@@ -1,0 +1,1 @@
+"""Models that papers compare with, on the same interface as ours."""

@@ -1,0 +1,1 @@
+"""How the encoders of faces, voices and words are taught."""

@@ -1,0 +1,264 @@
+"""Trains the voice emotion encoder and says how good it is: folds without a common speaker, and across corpora.
+
+There is no validation split: the recipe has a fixed number of epochs and the moving average of the weights at its end
+is what counts, so that nothing is chosen on what is tested. Eight runs: one for each fold, one for each corpus (tested
+on the other), and one on everything, which is what is shipped; its own figures are those of the folds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mer_agent.encoders import shipped
+from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, VoiceShape, pad, recipe_of
+from mer_agent.errors import DataError
+from mer_agent.models.data import speech_data
+from mer_agent.models.data.speech_data import FOLDS, LABELS, SHARED
+from mer_agent.models.perception import speech_bank
+from mer_agent.models.perception.speech_augment import vary
+from mer_agent.models.perception.speech_bank import Example
+from mer_agent.models.training import records
+from mer_agent.models.training.metrics import confusion, scores
+
+TERMS = "non-commercial: trained on RAVDESS (CC BY-NC-SA 4.0) and EmoDB (free for research)"
+CORPORA = ("ravdess", "emodb")
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceRecipe:
+    """Everything that decides a run but its seed and its data."""
+
+    epochs: int = 16
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    average: float = 0.99
+    """Decay of the moving average of the weights, per step."""
+    most_frames: int = 200
+    unheard: float = 0.1
+    """How often the summary is left out."""
+    shape: VoiceShape = field(default_factory=VoiceShape)
+
+
+def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Makes all runs, writes voice.safetensors and voice.json into `folder`, and gives the card's figures.
+
+    A run that has ended is kept in `folder`; with `resume` it is not made again.
+
+    Raises:
+        DataError: a corpus is missing or malformed.
+        WeightsError: `ge2e` has not been pulled.
+    """
+    recipe, seed, begun = VoiceRecipe(), 0, time.monotonic()
+    _, found = all_runs(data_dir, folder, recipe, seed, resume=resume, say=say)
+    figures = figures_of(found)
+    runs = {name: {key: run[key] for key in ("tested", "loss", "took_s")} for name, run in found.items()}
+    shipped.save(
+        folder,
+        "voice",
+        found["all"]["state"],
+        feature=VoiceEmotionEncoder.feature,
+        recipe=recipe_of(recipe.shape, LABELS),
+        data="RAVDESS (1,440 clips, 24 actors) and EmoDB (535 clips, 10 speakers)",
+        terms=TERMS,
+        figures=figures,
+        record={
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "revision": records.git_revision(),
+            "took_s": round(time.monotonic() - begun),
+            "parameters": sum(value.numel() for value in found["all"]["state"].values()),
+            "runs": runs,
+        },
+    )
+    return figures
+
+
+def all_runs(
+    data_dir: Path, folder: Path, recipe: VoiceRecipe, seed: int, *, resume: bool, say: Callable[[str], None]
+) -> tuple[list[Example], dict[str, dict[str, Any]]]:
+    """Gives the examples and each run by name: `all`, `fold-0` ... and `from-CORPUS`; see `train_encoder`."""
+    examples = speech_bank.load(speech_data.load(data_dir / "speech"), folder, say)
+    return examples, {name: _kept(name, examples, recipe, seed, folder, resume, say) for name in _splits(examples)}
+
+
+def _splits(examples: Sequence[Example]) -> dict[str, tuple[list[Example], list[Example]]]:
+    """Gives the name of each run, what it learns from and what it is tested on."""
+    splits = {}
+    for fold in range(FOLDS):
+        own = [one for one in examples if one.clip.fold == fold]
+        splits[f"fold-{fold}"] = [one for one in examples if one.clip.fold != fold], own
+    for corpus in CORPORA:
+        own = [one for one in examples if one.clip.corpus == corpus]
+        splits[f"from-{corpus}"] = own, [one for one in examples if one.clip.corpus != corpus]
+    splits["all"] = list(examples), []
+    return splits
+
+
+def _kept(
+    name: str,
+    examples: Sequence[Example],
+    recipe: VoiceRecipe,
+    seed: int,
+    folder: Path,
+    resume: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Gives a run: from the folder if it is there and wanted, else made now and kept."""
+    path = folder / f"voice-{name}.pt"
+    if resume and path.is_file():
+        kept: dict[str, Any] = torch.load(path, weights_only=True)
+        if kept["recipe"] != json.dumps(asdict(recipe)):
+            raise DataError(f"{path} is a run of another recipe: give another folder or remove it")
+        return kept
+    learned, tested = _splits(examples)[name]
+    begun = time.monotonic()
+    network, loss = fit(learned, recipe, seed, lambda epoch, at: say(f"{name}  epoch {epoch + 1:2}  loss {at:.3f}"))
+    logits = predict(network, tested)
+    run = {
+        "recipe": json.dumps(asdict(recipe)),
+        "state": network.state_dict(),
+        "logits": logits,
+        "labels": torch.tensor([one.clip.label for one in tested], dtype=torch.int64),
+        "corpora": [one.clip.corpus for one in tested],
+        "tested": len(tested),
+        "loss": round(loss, 4),
+        "took_s": round(time.monotonic() - begun),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(run, partial)
+    partial.replace(path)
+    return run
+
+
+def fit(
+    examples: Sequence[Example], recipe: VoiceRecipe, seed: int, progress: Callable[[int, float], None] | None = None
+) -> tuple[VoiceNetwork, float]:
+    """Trains a network; gives it with the averaged weights, and the last epoch's loss.
+
+    Raises:
+        DataError: the loss is no longer a number.
+    """
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    network = VoiceNetwork(len(LABELS), recipe.shape)
+    _standardise(network, examples)
+    labels = torch.tensor([one.clip.label for one in examples])
+    possible = torch.from_numpy(speech_data.possible([one.clip.corpus for one in examples]))
+    weights = _weights(examples)
+    optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = recipe.epochs * -(-len(examples) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, steps, pct_start=0.15)
+    average = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    total, step = 0.0, 0
+    for epoch in range(recipe.epochs):
+        network.train()
+        total = 0.0
+        for rows in torch.randperm(len(examples), generator=random).split(recipe.batch):  # type: ignore[no-untyped-call]
+            some = [examples[i] for i in rows.tolist()]
+            copies = torch.randint(1 + speech_bank.COPIES, (len(some),), generator=random).tolist()
+            mel, frames = vary([one.mels[k] for one, k in zip(some, copies, strict=True)], recipe.most_frames, random)
+            summary = torch.stack([one.summaries[k] for one, k in zip(some, copies, strict=True)])
+            summary[torch.rand(len(some), generator=random) < recipe.unheard] = float("nan")
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(mel, frames, summary)
+            loss = _loss(logits.float(), labels[rows], possible[rows], weights[rows], recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+            step += 1
+            total += loss.item() * len(rows) / len(examples)
+            decay = min(recipe.average, step / (step + 10))  # early on, forget the random start quickly
+            for key, value in network.state_dict().items():
+                average[key] = value.lerp(average[key], decay) if value.is_floating_point() else value.clone()
+        if not total < float("inf"):
+            raise DataError("the training loss is no longer a number: lower the learning rate")
+        if progress:
+            progress(epoch, total)
+    network.load_state_dict(average)
+    return network.eval(), total
+
+
+@torch.inference_mode()
+def predict(network: VoiceNetwork, examples: Sequence[Example], batch: int = 32) -> Tensor:
+    """Gives the logits of the clean recordings, [examples, labels], in full precision, as the live encoder computes."""
+    network.eval()
+    parts = [torch.zeros(0, len(LABELS))]
+    for at in range(0, len(examples), batch):
+        some = examples[at : at + batch]
+        mel, frames = pad([one.mels[0].float() for one in some])
+        parts.append(network(mel, frames, torch.stack([one.summaries[0] for one in some])))
+    return torch.cat(parts)
+
+
+def figures_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Gives unweighted average recall and weighted F1 of each fold and corpus, their means, and those across corpora.
+
+    A clip is judged among the labels that its corpus has; across corpora, among those that both have.
+    """
+    folds: dict[str, list[dict[str, float]]] = {corpus: [] for corpus in CORPORA}
+    for fold in range(FOLDS):
+        for corpus in CORPORA:
+            names = [label for label in LABELS if label not in speech_data.MISSING[corpus]]
+            folds[corpus].append(_judge(found[f"fold-{fold}"], corpus, names))
+    figures: dict[str, Any] = {}
+    for corpus, judged in folds.items():
+        for key in ("uar", "weighted_f1"):
+            values = [one[key] for one in judged]
+            figures[f"{corpus}_{key}"] = round(mean(values), 1)
+            figures[f"{corpus}_{key}_deviation"] = round(pstdev(values), 1)
+    for corpus, other in zip(CORPORA, reversed(CORPORA), strict=True):
+        across = _judge(found[f"from-{corpus}"], other, SHARED)
+        figures |= {f"{corpus}_to_{other}_{key}": round(value, 1) for key, value in across.items()}
+    figures["folds"] = {
+        corpus: [{key: round(value, 1) for key, value in one.items()} for one in folds[corpus]] for corpus in CORPORA
+    }
+    figures["protocol"] = "5 folds without a common speaker, fixed epochs, one seed, clean recordings"
+    return figures
+
+
+def _judge(run: Mapping[str, Any], corpus: str, names: Sequence[str]) -> dict[str, float]:
+    columns = torch.tensor([LABELS.index(name) for name in names])
+    place = torch.full((len(LABELS),), -1)
+    place[columns] = torch.arange(len(names))
+    labels = place[run["labels"]]
+    rows = (labels >= 0) & torch.tensor([one == corpus for one in run["corpora"]])
+    likely = run["logits"][rows][:, columns].softmax(-1)
+    table = confusion(likely.argmax(-1), labels[rows], len(names)).double()
+    recall = table.diagonal() / table.sum(1).clamp_min(1)
+    return {"uar": 100 * float(recall.mean()), "weighted_f1": scores(likely, labels[rows], names)["weighted_f1"]}
+
+
+def _loss(logits: Tensor, labels: Tensor, possible: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy over the labels that a clip's corpus has, with label smoothing."""
+    log_likely = logits.masked_fill(~possible, float("-inf")).log_softmax(-1).masked_fill(~possible, 0.0)
+    own = functional.nll_loss(log_likely, labels, reduction="none")
+    even = -log_likely.sum(-1) / possible.sum(-1)
+    return ((1 - smoothing) * own + smoothing * even).mul(weights).mean()
+
+
+def _weights(examples: Sequence[Example]) -> Tensor:
+    """Gives each clip's weight, 1 on average: rare labels of a corpus count more, by the root of their rarity."""
+    keys = [(one.clip.corpus, one.clip.label) for one in examples]
+    rarity = torch.tensor([keys.count(key) for key in keys], dtype=torch.float32).rsqrt()
+    return rarity / rarity.mean()
+
+
+def _standardise(network: VoiceNetwork, examples: Sequence[Example]) -> None:
+    summaries = torch.cat([one.summaries for one in examples])
+    known = summaries[~summaries[:, 0].isnan()]
+    network.mean.copy_(known.mean(0))
+    network.deviation.copy_(known.std(0).clamp_min(1e-3))

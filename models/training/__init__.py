@@ -1,0 +1,1 @@
+"""Training and evaluation of any fusion model: recipe, epochs, records, checkpoints, scores."""
