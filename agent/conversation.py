@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from mer_agent.encoders.base import Encoder
+from mer_agent.encoders.base import Encoder, languages
+from mer_agent.streams.language import LanguageFilter
 from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Transcript, Turn, Utterance
 
@@ -79,8 +80,8 @@ class Percept:
 class Reading:
     """What words became, and what it depends on: of another speaker, or after other turns, they'd be something else."""
 
-    of: tuple[str, int | None, tuple[Turn, ...]]
-    """The words, whose they are, and the turns before."""
+    of: tuple[str, bool, int | None, tuple[Turn, ...]]
+    """The words, whether they are in a language that is read, whose they are, and the turns before."""
     percept: Percept
 
 
@@ -93,6 +94,8 @@ class _Judged:
     """Those of voice and face, which stay as they are, and of the words."""
     past: tuple[Turn, ...]
     number: int
+    readable: bool
+    """Whether the words are in a language that the encoders read; others are no turn for those that follow."""
 
 
 class Conversation:
@@ -123,6 +126,9 @@ class Conversation:
         self._encoders = tuple(encoders)
         self._readers = tuple(encoder for encoder in encoders if encoder.modality == "text")
         self._speakers = speakers
+        known = [languages(encoder) for encoder in self._readers]
+        # What one of them can't read none reads: the fusion model never saw half of the words' features.
+        self._language = LanguageFilter(frozenset.intersection(*(one for one in known if one)) if any(known) else None)
         self._labels = tuple(labels)
         self._label_set = label_set
         self._model = model
@@ -144,7 +150,8 @@ class Conversation:
     def read(self, utterance: Utterance, heard: Percept) -> Percept:
         """Encodes the words ahead of `judge`, which need not do it if it is who it seems and no turn came meanwhile."""
         speaker = self._who(utterance, heard, learn=False).speaker
-        return replace(heard, reading=self._reading(replace(utterance, speaker=speaker), self._past_turns()))
+        utterance = replace(utterance, speaker=speaker)
+        return replace(heard, reading=self._reading(utterance, self._past_turns(), self._reads(utterance)))
 
     def judge(self, utterance: Utterance, heard: Percept) -> Prediction:
         """Finds the speaker, encodes the words, extends the graph and gives the emotion.
@@ -182,6 +189,7 @@ class Conversation:
         """Forgets everything that was said, and who said it."""
         self._stream.reset()
         self._speakers.reset()
+        self._language.reset()
         self._past.clear()
         self._judged.clear()
         self._read = None
@@ -189,6 +197,7 @@ class Conversation:
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()
         known = self._known(utterance, heard, past)
+        readable = self._reads(utterance, learn=True)
         moved: dict[str, Mapping[str, float]] = {}
 
         def judge() -> Judgement:
@@ -200,7 +209,7 @@ class Conversation:
         prediction = self._predict(utterance, known, "final", judge)
         prediction = replace(prediction, why=moved or None)
         self._next += 1
-        self._remember(_Judged(_light(prediction), known.features, past, self._next))
+        self._remember(_Judged(_light(prediction), known.features, past, self._next, readable))
         return prediction
 
     def preview(self, utterance: Utterance, heard: Percept) -> Prediction:
@@ -235,7 +244,8 @@ class Conversation:
             utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
         if transcript is not None and transcript.text != utterance.text:
             utterance = replace(utterance, transcript=transcript if transcript.text else None)
-            read = self._reading(utterance, judged.past).percept
+            judged = replace(judged, readable=self._reads(utterance))
+            read = self._reading(utterance, judged.past, judged.readable).percept
             features = {id_: v for id_, v in features.items() if id_ not in {r.feature for r in self._readers}}
             features |= read.features
             failed = read.failed
@@ -248,7 +258,7 @@ class Conversation:
         if not prediction.distribution:
             return None  # it failed, or is too old for the graph: what was published stands
         prediction = replace(prediction, revision=before.revision + 1)
-        self._remember(_Judged(prediction, features, judged.past, judged.number))
+        self._remember(replace(judged, prediction=prediction, features=features))
         return prediction
 
     def _predict(
@@ -292,9 +302,9 @@ class Conversation:
 
     def _known(self, utterance: Utterance, heard: Percept, past: tuple[Turn, ...]) -> Percept:
         """Voice, face and words together; the words are encoded here unless that was done in advance."""
-        reading = heard.reading
-        if reading is None or reading.of != (utterance.text, utterance.speaker, past):
-            reading = self._reading(utterance, past)
+        reading, readable = heard.reading, self._reads(utterance)
+        if reading is None or reading.of != (utterance.text, readable, utterance.speaker, past):
+            reading = self._reading(utterance, past, readable)
         read = reading.percept
         return Percept(
             {**heard.features, **read.features},
@@ -302,15 +312,19 @@ class Conversation:
             (*heard.failed, *read.failed),
         )
 
-    def _reading(self, utterance: Utterance, past: tuple[Turn, ...]) -> Reading:
+    def _reads(self, utterance: Utterance, *, learn: bool = False) -> bool:
+        """Whether there are words in a language that the encoders of words read."""
+        return utterance.transcript is not None and self._language.reads(utterance.transcript, learn=learn)
+
+    def _reading(self, utterance: Utterance, past: tuple[Turn, ...], readable: bool) -> Reading:
         """The words encoded, unless they are the last ones again: most guesses know no more than the one before."""
-        asked = utterance.transcript, utterance.speaker, past
+        asked = utterance.transcript, readable, utterance.speaker, past
         if self._read is not None and self._read[0] == asked:
             known = self._read[1]
             spared = replace(known.percept, timings_ms=dict.fromkeys(known.percept.timings_ms, 0.0))
             return replace(known, percept=spared)
-        of = utterance.text, utterance.speaker, past
-        reading = Reading(of, self._encode(utterance, self._readers, past))
+        of = utterance.text, readable, utterance.speaker, past
+        reading = Reading(of, self._encode(utterance, self._readers if readable else (), past))
         self._read = None if reading.percept.failed else (asked, reading)
         return reading
 
@@ -321,7 +335,7 @@ class Conversation:
         while len(self._judged) > REVISABLE:
             self._judged.popitem(last=False)
         turns = {number: turn for number, turn in self._past if number != judged.number}
-        if utterance.text:
+        if utterance.text and judged.readable:
             turns[judged.number] = Turn(utterance.speaker, utterance.text)
         self._past = sorted(turns.items())[-PAST_TURNS:]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mer_agent import __version__
-from mer_agent.config.settings import Settings
+from mer_agent.config.settings import AUTO, Settings
 from mer_agent.health import RECORDER
 from mer_agent.inputs import Input
 from mer_agent.loading import Models
@@ -47,7 +47,7 @@ async def begin(
 
     manifest = Manifest(
         started_at=clock.started_at,
-        language=settings.transcriber.language or None,
+        language=None if (language := settings.transcriber.language) == AUTO else language,
         speakers=heard.speakers,
         versions={
             "mer-agent": __version__,

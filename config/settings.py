@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from mer_agent.errors import ConfigError
 
+AUTO = "auto"
+"""A language that is found out."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 TopicSegment = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 
@@ -124,7 +127,7 @@ class TranscriberSettings(Section):
     patience_s: float = Field(default=5.0, gt=0, description="live, later words make a revision of the prediction")
     file: Path | None = Field(default=None, description="engine text: JSON lines with the words; empty: over MQTT")
     weights: str = Field(default="whisper-base", description="weights of the recogniser: whisper-base, whisper-tiny.en")
-    language: str = Field(default="en", description="language code; empty: recognised for each utterance")
+    language: str = Field(default=AUTO, min_length=2, description="code such as en; auto: found out for each utterance")
     beam_size: int = Field(default=1, ge=1, le=10, description="hypotheses kept while decoding")
     compute_type: str = Field(default="int8", description="arithmetic: int8, int8_float16, float16, float32")
     threads: int = Field(default=2, ge=1, description="CPU threads of the recogniser")

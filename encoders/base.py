@@ -40,6 +40,15 @@ class Encoder(Protocol):
         ...
 
 
+def languages(encoder: Encoder) -> frozenset[str] | None:
+    """Gives the codes of the languages that an encoder of words was made for, None if it doesn't say.
+
+    An encoder says so by an attribute `languages`, such as `("en",)`; in other languages its modality is absent.
+    """
+    named = getattr(encoder, "languages", None)
+    return None if named is None else frozenset(named)
+
+
 def limit_threads(threads: int) -> None:
     """Lets torch and numpy use so many CPU threads: several models that each take all cores fight for them.
 

@@ -64,6 +64,7 @@ class TextEncoder:
     """
 
     modality: Modality = "text"
+    languages = ("en",)
 
     def __init__(self, name: str = "mpnet", device: str | Place = "auto", folder: Path | None = None) -> None:
         if name not in _RECIPES:

@@ -50,6 +50,7 @@ class TextEmotionEncoder:
 
     feature = "text/mpnet-emotion@1"
     modality: Modality = "text"
+    languages = ("en",)
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class LowerTextEncoder:
 
     feature = "text/mpnet-lower@1"
     modality: Modality = "text"
+    languages = ("en",)
 
     def __init__(self, device: str | Place = "auto", adapted: TextEmotionEncoder | None = None) -> None:
         self._adapted = shared(device) if adapted is None else adapted

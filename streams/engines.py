@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
-from mer_agent.config.settings import TranscriberSettings
+from mer_agent.config.settings import AUTO, TranscriberSettings
 from mer_agent.errors import ConfigError
 from mer_agent.streams.given_words import GivenWords
 from mer_agent.streams.transcriber import Transcriber
@@ -72,7 +72,7 @@ def create(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) ->
 def _whisper(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) -> Engine:
     return Transcriber(
         weights_dir(settings.weights),
-        language=settings.language or None,
+        language=None if settings.language == AUTO else settings.language,
         beam_size=settings.beam_size,
         compute_type=settings.compute_type,
         cpu_threads=settings.threads,

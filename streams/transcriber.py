@@ -11,9 +11,9 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,10 @@ class Heard:
     log_probability: float = 0.0
     no_speech: float = 0.0
     compression: float = 1.0
+    language: str | None = None
+    """What the words are written in."""
+    languages: Mapping[str, float] = field(default_factory=dict)
+    """Language -> probability, the likeliest."""
 
 
 def suspicion(heard: Heard, audio: NDArray[np.float32], guards: Guards | None = None) -> str | None:
@@ -121,7 +125,7 @@ class Transcriber:
 
     Args:
         model_dir: folder of a CTranslate2 Whisper model (`model.bin`, `config.json`, `tokenizer.json`, ...).
-        language: code such as "en"; None lets the model find out for each segment, which costs time.
+        language: code such as "en"; None lets the model find out for each segment (`_language`).
         beam_size: hypotheses kept while decoding; 1 is greedy.
         compute_type: CTranslate2's arithmetic; int8 is the fast one on a CPU.
         cpu_threads: cores that one segment may use.
@@ -184,7 +188,8 @@ class Transcriber:
             for text, start_s, stop_s, probability in heard.words
         )
         confidence = sum(word.probability for word in words) / len(words)
-        return Transcript("".join(word[0] for word in heard.words).strip(), words, confidence=confidence)
+        text = "".join(word[0] for word in heard.words).strip()
+        return Transcript(text, words, confidence=confidence, language=heard.language, languages=heard.languages)
 
     def close(self) -> None:
         """Takes no more segments and drops those that wait; the one being worked on ends by itself, soon."""
@@ -203,9 +208,12 @@ class Transcriber:
         # and cuts short utterances even shorter.
         sound = np.zeros(window * SAMPLE_RATE_HZ, np.float32)
         sound[: len(audio)] = np.nan_to_num(audio[: len(sound)], nan=0.0, posinf=0.0, neginf=0.0)
+        language, languages = self._language, dict[str, float]()
+        if language is None:
+            language, languages = _language(self._model, sound)
         segments, _ = self._model.transcribe(
             sound,
-            language=self._language,
+            language=language,
             beam_size=self._beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -222,9 +230,9 @@ class Transcriber:
         # which takes as long again and gives invented words.
         part = next(iter(segments), None)
         if part is None:
-            return Heard(())
+            return Heard((), language=language, languages=languages)
         words = tuple((word.word, word.start, word.end, word.probability) for word in part.words or ())
-        return Heard(words, part.avg_logprob, part.no_speech_prob, part.compression_ratio)
+        return Heard(words, part.avg_logprob, part.no_speech_prob, part.compression_ratio, language, languages)
 
     def _load(self) -> Any:
         try:
@@ -233,12 +241,19 @@ class Transcriber:
             raise MissingExtraError("words need faster-whisper: pip install 'mer-agent[agent]'") from error
 
         class ShortWindowModel(WhisperModel):  # type: ignore[misc]  # here, because the import above takes seconds
-            """Hears a short segment in a short window instead of in 30 s of mostly silence; see `window_s`."""
+            """Hears a short segment in a short window instead of in 30 s of mostly silence; see `window_s`.
+
+            The same sound is asked for its language and then for its words, and encoded once.
+            """
 
             frames = _WINDOWS_S[-1] * _FRAMES_PER_S
+            last: tuple[NDArray[np.float32], Any] | None = None
 
             def encode(self, features: NDArray[np.float32]) -> Any:
-                return super().encode(features[..., : self.frames])
+                features = features[..., : self.frames]
+                if self.last is None or not np.array_equal(self.last[0], features):
+                    self.last = features, super().encode(features)
+                return self.last[1]
 
         try:
             return ShortWindowModel(
@@ -254,6 +269,22 @@ class Transcriber:
             raise WeightsError(
                 f"{self._model_dir}: the words model can't be loaded ({error}); pull it again"
             ) from error
+
+
+def _language(model: Any, sound: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
+    """Gives the language to write down, and the probabilities of the likeliest and of English.
+
+    English, unless another one is likelier than not and English unlikely: told the wrong language, Whisper translates,
+    and a short "yes" sounds like half of Europe. Over 140 clips (RAVDESS, 70 of 70 English; EmoDB, 70 of 70 German, by
+    whisper-base) English had 0.80 and more where it was spoken, and 0.01 and less where it wasn't.
+    """
+    if not model.model.is_multilingual:
+        return "en", {}
+    likeliest, _, found = model.detect_language(audio=sound)
+    probabilities = dict(found)
+    languages = {code: probabilities.get(code, 0.0) for code in (likeliest, "en")}
+    foreign = languages[likeliest] > 0.5 and languages["en"] < 0.2
+    return (likeliest if foreign else "en"), languages
 
 
 def _loudest_db(audio: NDArray[np.float32]) -> float:

@@ -98,6 +98,10 @@ class Transcript:
     final: bool = True
     revision: int = 0
     confidence: float = 1.0
+    language: str | None = None
+    """Code of the language that the words are written in, None where nobody said."""
+    languages: Mapping[str, float] = field(default_factory=dict)
+    """Code -> probability that this language was spoken, the likeliest; empty where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ import numpy as np
 from mer_agent.bench import peers
 from mer_agent.bench.pipelines import PIPELINES
 from mer_agent.client import EmotionStream, StatusMessage
-from mer_agent.config.settings import AgentSettings, MqttSettings, SegmenterSettings, Settings
+from mer_agent.config.settings import AUTO, AgentSettings, MqttSettings, SegmenterSettings, Settings
 from mer_agent.encoders import weights
 from mer_agent.errors import FaultError, MediaError
 from mer_agent.segmenter import SpeechCutter
@@ -222,7 +222,12 @@ async def _listen(name: str, command: Sequence[str], settings: Settings, ends_s:
     )
     words = settings.transcriber
     given = json.loads(settings.model_dump_json()) | {
-        "words": {"path": str(weights.path(words.weights)), "compute_type": words.compute_type},
+        "words": {
+            "path": str(weights.path(words.weights)),
+            "compute_type": words.compute_type,
+            # The others are told what the agent finds out.
+            "language": "en" if words.language == AUTO else words.language,
+        },
     }
     found = Heard(load=os.getloadavg()[0])
     process = await asyncio.create_subprocess_exec(

@@ -37,7 +37,7 @@ def main() -> None:
     recorder = AudioToTextRecorder(
         model=given["words"]["path"],
         compute_type=given["words"]["compute_type"],
-        language=given["transcriber"]["language"],
+        language=given["words"]["language"],
         beam_size=given["transcriber"]["beam_size"],
         device="cpu",
         post_speech_silence_duration=0.5,

@@ -96,7 +96,7 @@ def main() -> None:
             prompt_size=200,
             audio_receiver_timeout=LEAST_S,
             audio_trimming=TimeTrimming(KEPT_S),  # the other way, by sentences, raises an error in this version
-            language=given["transcriber"]["language"],
+            language=given["words"]["language"],
         ),
         sound,
         Words(sound),

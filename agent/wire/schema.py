@@ -96,6 +96,7 @@ class EmotionMessage(Message):
     start_ns: int = Field(ge=0, description="when the speech began, in ns since the session's start")
     end_ns: int = Field(ge=0, description="when the speech ended, in ns since the session's start")
     text: str | None = Field(default=None, description="the words; absent unless the agent was told to publish them")
+    language: str | None = Field(default=None, description="code of the language of the words, if somebody knows")
     label_set: str = Field(description="name of the set of labels")
     label: str | None = Field(description="the likeliest label of the set; null: the model abstained")
     distribution: dict[str, Probability] = Field(description="label to probability; empty: could not be judged")
@@ -247,6 +248,7 @@ def to_message(
         start_ns=utterance.start_ns,
         end_ns=utterance.end_ns,
         text=utterance.text or None,
+        language=utterance.transcript.language if utterance.transcript else None,
         label_set=prediction.label_set,
         label=prediction.label,
         distribution={label: round(float(p), 6) for label, p in prediction.distribution.items()},

@@ -85,6 +85,28 @@ def test_the_text_encoder_sees_the_turns_before_with_anonymous_speakers_and_neve
         assert past == tuple(Turn(earlier % 2, f"turn {earlier}") for earlier in before)
 
 
+def test_words_of_a_language_that_the_encoder_does_not_know_are_not_read_and_no_turn_for_others() -> None:
+    setup = Setup()
+    setup.text.languages = ("en",)
+    setup.conversation = Conversation(
+        setup.stream, [setup.text, setup.voice], setup.speakers, labels=LABELS, label_set="two", model="fake"
+    )
+    spoken = [("hello", 0.98), ("guten Tag", 0.001), ("ja", 0.4), ("so be it", 0.99)]
+    for number, (text, english) in enumerate(spoken):
+        languages = {"de": 1 - english, "en": english}
+        transcript = Transcript(text, language="de" if english < 0.2 else "en", languages=languages)
+        one = replace(utterance(number), transcript=transcript)
+        heard = setup.conversation.hear(one)
+        if number % 2:
+            heard = setup.conversation.read(one, heard)  # in advance, the same
+        prediction = setup.conversation.judge(one, heard)
+        assert prediction.utterance.text == text, "a reader may still want them"
+    assert [features for _, _, features in setup.stream.calls] == [
+        (SPEAKER_FEATURE, "text/mpnet@1") if number in (0, 3) else (SPEAKER_FEATURE,) for number in range(4)
+    ]
+    assert setup.text.seen[-1][1] == (Turn(0, "hello"),)
+
+
 def test_an_encoder_that_fails_costs_its_modality_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     setup = Setup(text_fails=True)
     prediction = setup.say(0, "a secret")

@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,12 @@ class FakeModel:
         self.busy = threading.Lock()
         self.wait_s = 0.0
         self.windows = 0
+        self.model = SimpleNamespace(is_multilingual=True)
+        self.spoken = {"en": 0.9, "de": 0.1}
+
+    def detect_language(self, audio: np.ndarray) -> tuple[str, float, list[tuple[str, float]]]:
+        found = sorted(self.spoken.items(), key=lambda one: -one[1])
+        return *found[0], found
 
     def transcribe(self, sound: np.ndarray, **options: Any) -> tuple[Any, None]:
         assert self.busy.acquire(blocking=False), "two segments at once"
@@ -154,6 +161,39 @@ async def test_it_decodes_once_without_second_tries(transcriber: Transcriber, mo
     assert model.frames == 1500
     np.testing.assert_array_equal(model.sound[: len(VOICE)], VOICE)
     assert not model.sound[len(VOICE) :].any()
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ({"en": 0.9, "de": 0.1}, "en"),
+        ({"de": 0.98, "en": 0.001}, "de"),
+        ({"th": 0.37, "en": 0.3}, "en"),  # nobody knows
+        ({"de": 0.6, "en": 0.3}, "en"),  # a short "ja", or "yeah"
+        ({"cy": 0.45, "nn": 0.4}, "en"),
+    ],
+)
+async def test_the_language_is_found_out_and_english_where_that_is_in_doubt(
+    tmp_path: Path, model: FakeModel, spoken: dict[str, float], written: str
+) -> None:
+    (tmp_path / "model.bin").touch()
+    model.spoken = spoken
+    transcriber = Transcriber(tmp_path, language=None)
+    transcript = await transcriber.transcribe(a_segment(0.0, VOICE))
+    transcriber.close()
+    assert model.options["language"] == transcript.language == written
+    assert transcript.languages == {max(spoken, key=lambda code: spoken[code]): max(spoken.values())} | {
+        "en": spoken.get("en", 0.0)
+    }
+
+
+async def test_a_model_of_english_is_not_asked(tmp_path: Path, model: FakeModel) -> None:
+    (tmp_path / "model.bin").touch()
+    model.model.is_multilingual = False
+    transcriber = Transcriber(tmp_path, language=None)
+    transcript = await transcriber.transcribe(a_segment(0.0, VOICE))
+    transcriber.close()
+    assert (transcript.language, transcript.languages) == ("en", {})
 
 
 async def test_sound_that_is_no_number_does_not_reach_the_model(transcriber: Transcriber, model: FakeModel) -> None:

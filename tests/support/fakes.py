@@ -37,6 +37,7 @@ class FakeEncoder:
     vector: Tensor = field(default_factory=lambda: torch.ones(2))
     fails: bool = False
     seen: list[tuple[Utterance, tuple[Turn, ...]]] = field(default_factory=list)
+    languages: tuple[str, ...] | None = None
 
     @property
     def dimension(self) -> int:

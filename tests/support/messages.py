@@ -18,7 +18,7 @@ def prediction(number: int = 0, *, speaker: int | None = 0, text: str = "what a 
         speaker=speaker,
         start_ns=3 * number * NS_PER_S,
         end_ns=(3 * number + 2) * NS_PER_S,
-        transcript=Transcript(text) if text else None,
+        transcript=Transcript(text, language="en") if text else None,
         speaker_confidence=0.9,
     )
     values: dict[str, Any] = {
