@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from mer_agent import __version__
-from mer_agent.commands import bench, client, encoders, export, research, voices, weights
+from mer_agent.commands import bench_models, client, encoders, export, research, voices, weights
 from mer_agent.config import settings as config
 from mer_agent.errors import InputError
 from mer_agent.terminal import INTERRUPTED, agent_extra, leave, out, report, say, spare
@@ -38,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(weights.app, name="weights")
-app.add_typer(bench.bench, name="bench")
+app.add_typer(bench_models.bench, name="bench")  # with those of `bench`
 app.command()(client.chat)
 app.command()(client.publish)
 app.command()(research.train)
