@@ -12,6 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from mer_agent.streams.types import NS_PER_S, Segment, Transcript, Word
@@ -117,7 +118,8 @@ class PartialWords:
         took_s = self._clock_s() - begun_s
         self._free_s = begun_s + took_s / self._load
         if utterance_id == self._id:  # else it is over
-            self._latest = self._agreement.look(found.words)
+            words = self._agreement.look(found.words)
+            self._latest = replace(words, language=found.language, languages=found.languages)
 
 
 def _plain(word: Word) -> str:

@@ -58,7 +58,7 @@ class SlowRecogniser:
     async def transcribe(self, segment: Segment) -> Transcript:
         self.now_s += 1.0
         self.lengths.append(len(segment.audio) / 16_000)
-        return Transcript("one two", tuple(words("one two")))
+        return Transcript("one two", tuple(words("one two")), language="de", languages={"de": 0.9, "en": 0.1})
 
 
 async def test_a_slow_machine_looks_more_rarely() -> None:
@@ -73,6 +73,7 @@ async def test_a_slow_machine_looks_more_rarely() -> None:
             await asyncio.sleep(0)
     assert latest is not None
     assert latest.text == "one two"
+    assert (latest.language, dict(latest.languages)) == ("de", {"de": 0.9, "en": 0.1}), "guesses leave them out, too"
     assert 3 <= len(recogniser.lengths) <= 6
     assert partial.skipped > 5
 
