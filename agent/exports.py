@@ -121,12 +121,11 @@ def to_ctm(judged: Judged) -> str:
     lines: list[tuple[int, str]] = []
     for message in judged.utterances:
         for word in judged.words.get((message.start_ns, message.end_ns)) or _spread(message):
-            sure = f"{word.probability:.3f}" if word.probability is not None else "NA"
+            # Left out where it isn't known: NIST's scorer takes "NA" for a confidence of 0.
+            sure = f" {word.probability:.3f}" if word.probability is not None else ""
             text = "_".join(word.text.split())
             length_s = max(0, word.end_ns - word.start_ns) / NS_PER_S
-            lines.append(
-                (word.start_ns, f"{judged.name} 1 {word.start_ns / NS_PER_S:.3f} {length_s:.3f} {text} {sure}")
-            )
+            lines.append((word.start_ns, f"{judged.name} 1 {word.start_ns / NS_PER_S:.3f} {length_s:.3f} {text}{sure}"))
     return "".join(f"{line}\n" for _, line in sorted(lines, key=lambda line: line[0]))
 
 

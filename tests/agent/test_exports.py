@@ -2,6 +2,7 @@
 
 import csv
 import io
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import webvtt
 from pyannote.database.util import load_rttm
 from support.messages import message
+from support.needs import program
 
 from mer_agent.errors import MediaError
 from mer_agent.exports import Judged, read, to_csv, to_ctm, to_rttm, to_vtt, who
@@ -84,7 +86,26 @@ def test_words_have_the_times_that_were_recorded_or_none_that_look_so(tmp_path: 
         [session, "1", "1.600", "1.300", "morning", "0.250"],
     ]
     spread = [line.split() for line in to_ctm(read(tmp_path / "predictions.jsonl")).splitlines()]
-    assert spread == [[session, "1", "1.000", "1.000", "good", "NA"], [session, "1", "2.000", "1.000", "morning", "NA"]]
+    assert spread == [[session, "1", "1.000", "1.000", "good"], [session, "1", "2.000", "1.000", "morning"]]
+
+
+@pytest.mark.parametrize(("late_s", "found"), [(0, True), (30, False)])
+def test_the_scorer_of_nist_finds_every_word_of_ctm_in_its_turn(
+    judged: Judged, tmp_path: Path, late_s: int, found: bool
+) -> None:
+    (tmp_path / "words.ctm").write_text(to_ctm(judged))
+    turns = [
+        f"{judged.name} 1 {who(each)} {each.start_ns / 1e9 + late_s:.3f} {each.end_ns / 1e9 + late_s:.3f} {each.text}\n"
+        for each in judged.utterances
+    ]
+    (tmp_path / "turns.stm").write_text("".join(turns))
+    command = [program("sctk"), "sclite", "-r", "turns.stm", "stm", "-h", "words.ctm", "ctm", "-o", "sum", "stdout"]
+    scored = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    words = sum(len((each.text or "").split()) for each in judged.utterances)
+    total = next(line for line in scored.splitlines() if "Sum/Avg" in line)
+    turn_count, word_count, correct = total.replace("|", " ").split()[1:4]
+    assert (int(turn_count), int(word_count)) == (len(turns), words)
+    assert (correct == "100.0") is found
 
 
 def test_words_are_in_order_of_time(judged: Judged) -> None:
