@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from mer_agent.aligner import Aligner
 from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
+from mer_agent.overlap import Floor
 from mer_agent.own_speech import OwnSpeech, Said
 from mer_agent.perception import Cut, Perceived, Perception
 from mer_agent.provisional import Provisional
@@ -92,6 +93,7 @@ class Agent:
         self._echo: Echo = echo
         self._tap = tap
         self._paused = False
+        self._floor = Floor()
         self._numbers = itertools.count(1)
         self._waiting = 0  # utterances that have ended and are not yet judged
         self._open: dict[tuple[str, int], str] = {}  # source and start of an open utterance -> its id
@@ -139,6 +141,7 @@ class Agent:
                 if self._conversation.sees and self._aligner.wants(captured):
                     self._aligner.see(await self._look(captured) if self._look else captured)
                 continue
+            self._floor.open(captured.source)
             for speech in self._cutter.follow(captured):
                 await self._follow(speech, cuts)
         for segment in self._cutter.finish():
@@ -148,6 +151,7 @@ class Agent:
     async def _follow(self, speech: Speech, cuts: Mailbox[Cut]) -> None:
         """Does what the news of an utterance asks for; one that is closed goes on to the next stage."""
         segment = speech.segment
+        self._floor.note(speech)
         key = (segment.source, segment.start_ns)
         if speech.stage == "begun":
             self._open[key] = f"u{next(self._numbers):06d}"
@@ -163,7 +167,8 @@ class Agent:
             }.get(speech.stage, lambda id_: None)(id_)
         if speech.stage in ("begun", "resumed"):
             return
-        cut = Cut(segment, self._aligner.utterance(id_, segment))
+        utterance = self._aligner.utterance(id_, segment)
+        cut = Cut(segment, replace(utterance, overlap=self._floor.shared(segment)))
         if speech.stage == "open" and self._provisional is not None:
             self._provisional.look(cut, self._start, busy=self._waiting > 0)
         elif speech.stage == "paused":
@@ -196,6 +201,8 @@ class Agent:
             if said is not None:
                 judging = self._inference.run(self._conversation.echo, utterance, percept, said.speaker)
             else:
+                if self._own_speech is not None and self._own_speech.speaks(utterance):
+                    utterance = replace(utterance, overlap=True)
                 judging = self._inference.run(self._conversation.judge, utterance, percept)
             await self._publish(await judging)
             self._waiting -= 1

@@ -65,6 +65,13 @@ class OwnSpeech:
         """Whether the system speaks while the utterance lasts."""
         return any(self._shared_ns(one, utterance) > 0 for one in self._said)
 
+    def speaks(self, utterance: Utterance) -> bool:
+        """Whether the system itself speaks meanwhile: what is left of its voice in the room is no speaking."""
+        return any(
+            one.start_ns < utterance.end_ns and (one.end_ns is None or utterance.start_ns < one.end_ns)
+            for one in self._said
+        )
+
     def match(self, utterance: Utterance) -> Said | None:
         """The turn that the utterance is the echo of; None: somebody else speaks."""
         length_ns = max(1, utterance.end_ns - utterance.start_ns)

@@ -136,7 +136,7 @@ class Perception:
             return perceived
         # The pause, not the end, was known when this began.
         endpoint_ms = (cut.segment.declared_ns - cut.segment.end_ns) / 1e6
-        utterance = replace(perceived.utterance, closed_by=cut.utterance.closed_by)
+        utterance = replace(perceived.utterance, closed_by=cut.utterance.closed_by, overlap=cut.utterance.overlap)
         timings_ms = {**perceived.percept.timings_ms, "endpoint": endpoint_ms}
         return Perceived(utterance, replace(perceived.percept, timings_ms=timings_ms), perceived.late)
 

@@ -144,6 +144,8 @@ class Utterance:
     speaker_confidence: float = 1.0
     source: str = "audio-0"
     """Whose microphone or sound track it came from."""
+    overlap: bool | None = None
+    """Whether somebody else spoke meanwhile; None where nobody can tell."""
 
     @property
     def text(self) -> str:

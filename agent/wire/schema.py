@@ -91,6 +91,7 @@ class EmotionMessage(Message):
     speaker: TopicSegment = Field(description="who spoke, as in the topic: speaker-0, speaker-1 ... or unknown")
     speaker_name: str | None = Field(default=None, description="name to show, if somebody gave one")
     speaker_confidence: Probability = Field(description="how sure it is who spoke")
+    overlap: bool | None = Field(default=None, description="whether somebody else spoke meanwhile; null: not known")
     started_at: AwareDatetime = Field(description="when the speech began, ISO 8601 in UTC")
     ended_at: AwareDatetime = Field(description="when the speech ended, ISO 8601 in UTC")
     start_ns: int = Field(ge=0, description="when the speech began, in ns since the session's start")
@@ -243,6 +244,7 @@ def to_message(
         speaker=speaker or speaker_id(utterance.speaker),
         speaker_name=speaker_name,
         speaker_confidence=utterance.speaker_confidence,
+        overlap=utterance.overlap,
         started_at=wall_time(session_started, utterance.start_ns),
         ended_at=wall_time(session_started, utterance.end_ns),
         start_ns=utterance.start_ns,

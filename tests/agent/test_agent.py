@@ -141,6 +141,31 @@ async def test_a_user_who_speaks_over_the_system_is_heard(echo: Echo) -> None:
     texts = ["hi there", "stop I want something else", "fine thanks"]
     await beside_a_system(published, "Let me tell you the story of my life.", echo, texts).run()
     assert [(one.utterance.text, one.utterance.speaker) for one in published] == [(text, 0) for text in texts]
+    assert [one.utterance.overlap for one in published] == [None, True, None]
+
+
+class TwoMicrophones:
+    """Two speakers, a microphone each: the second speaks into the end of the first, and again when he is quiet."""
+
+    talk = ((10, 40), (30, 60)), ((80, 100), (130, 150))
+    """For each pair of utterances, the frames of either microphone in which it hears speech."""
+
+    async def run(self, audio: Sink[AudioChunk], video: Sink[VideoFrame] | None = None) -> None:
+        for number in range(200):
+            for source in (0, 1):
+                loud = any(first <= number < last for first, last in (pair[source] for pair in self.talk))
+                samples = np.full(FRAME, 0.5 if loud else 0.0, np.float32)
+                await audio.put(AudioChunk(samples, number * FRAME_NS, number, source=f"audio-{source}"))
+        audio.close()
+
+
+async def test_two_who_speak_at_once_into_their_microphones_are_both_told() -> None:
+    published = Published()
+    made = agent(FakeSource([]), FakeWords(["x"]), published)
+    made._source = TwoMicrophones()
+    await made.run()
+    told = {(one.utterance.source, one.utterance.start_ns // FRAME_NS): one.utterance.overlap for one in published}
+    assert told == {("audio-0", 10): True, ("audio-1", 30): True, ("audio-0", 80): False, ("audio-1", 130): False}
 
 
 async def test_what_was_said_before_a_pause_counts_and_what_is_said_in_it_does_not() -> None:

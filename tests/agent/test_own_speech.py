@@ -51,6 +51,12 @@ def test_a_user_who_speaks_over_it_is_heard(speech: OwnSpeech, text: str) -> Non
     assert speech.overlaps(heard(text))
 
 
+def test_it_speaks_no_longer_than_it_says_though_the_room_still_does(speech: OwnSpeech) -> None:
+    assert speech.speaks(heard("Stop!", 15.5, 16.5))
+    assert not speech.speaks(heard("Berlin", 16.2, 17))
+    assert speech.overlaps(heard("Berlin", 16.2, 17))
+
+
 def test_its_words_at_another_time_are_somebody_else_s(speech: OwnSpeech) -> None:
     assert speech.match(heard(STORY, 2, 8)) is None
     assert speech.match(heard(STORY, 20, 26)) is None
