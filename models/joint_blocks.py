@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mer_agent.models.layers import Dropout
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
@@ -46,9 +48,12 @@ def visual_layer(sizes: Sizes) -> nn.TransformerEncoderLayer:
 
 
 def _layer(sizes: Sizes, *, before: bool) -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(
+    layer = nn.TransformerEncoderLayer(
         sizes.dimension, sizes.heads, sizes.hidden, sizes.dropout, "gelu", batch_first=True, norm_first=before
     )
+    layer.self_attn.dropout = 0.0  # to drop weights, too, would take as long as the attention itself
+    layer.dropout, layer.dropout1, layer.dropout2 = (Dropout(sizes.dropout) for _ in range(3))
+    return layer
 
 
 def through(layer: nn.Module, steps: Steps) -> Steps:
@@ -130,14 +135,14 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.apart = Apart(sizes, blocks)
         self.ask = nn.ModuleList(
-            nn.MultiheadAttention(sizes.dimension, sizes.heads, sizes.dropout, batch_first=True) for _ in range(2)
+            nn.MultiheadAttention(sizes.dimension, sizes.heads, batch_first=True) for _ in range(2)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(sizes.dimension) for _ in range(4))
         self.forwards = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(sizes.dimension, sizes.hidden),
                 nn.GELU(),
-                nn.Dropout(sizes.dropout),
+                Dropout(sizes.dropout),
                 nn.Linear(sizes.hidden, sizes.dimension),
             )
             for _ in range(2)

@@ -24,11 +24,12 @@ states let an utterance feel the ones before it, 0 leaves the paper's model, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mer_agent.encoders.sequences import take_apart
 from mer_agent.errors import ConfigError
@@ -46,7 +47,7 @@ from mer_agent.models.joint_blocks import (
     through,
     visual_layer,
 )
-from mer_agent.models.layers import Normalise, classifier
+from mer_agent.models.layers import Dropout, Normalise, classifier
 from mer_agent.models.stream import Stream
 from mer_agent.streams.types import MODALITIES, Modality
 
@@ -55,6 +56,8 @@ FUSIONS = ("joint", "late", "attention", "concatenate")
 
 TOGETHER = 64
 """Utterances, of like length, that are read at once."""
+OF_LIKE_LENGTH = 4
+"""Steps to a multiple of which sequences are padded in training: a kernel for bfloat16 is made for each new shape."""
 
 
 class Side(nn.Module):
@@ -81,23 +84,25 @@ class Side(nn.Module):
         self.places = nn.ParameterList(
             torch.randn(1 if spec.modality == "text" else spec.steps, dimension) * 0.02 for spec in specs
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Steps:
         """Gives the sequence, as long as the longest of these utterances needs."""
         count = len(next(iter(present.values())))
         whole = Steps(self.cls.expand(count, 1, -1), torch.ones(count, 1, dtype=torch.bool, device=self.cls.device))
         for spec, normalise, project, place in zip(self.specs, self.normalise, self.project, self.places, strict=True):
-            steps, there = take_apart(features[spec.id].float(), spec.steps)
+            steps, there = take_apart(features[spec.id], spec.steps)
             if spec.steps == 1:
                 there = torch.ones_like(there)  # a vector may well be zero
             there = there & present[spec.id].unsqueeze(1)
             longest = int(there.sum(1).max())
             if longest == 0:
                 continue
+            if self.training:
+                longest = min(spec.steps, -(-longest // OF_LIKE_LENGTH) * OF_LIKE_LENGTH)
             there = there[:, :longest]
             # What is not there is never read, and may be anything.
-            states = normalise(steps[:, :longest].masked_fill(~there.unsqueeze(-1), 0.0))
+            states = normalise(steps[:, :longest].float().masked_fill(~there.unsqueeze(-1), 0.0))
             states = project(self.dropout(states)) + place[:longest]
             whole = Steps(torch.cat([whole.states, states], 1), torch.cat([whole.there, there], 1))
         return whole
@@ -198,27 +203,28 @@ class JointFusion(nn.Module):
             (take_apart(features[spec.id], spec.steps)[1].sum(1) if spec.steps > 1 else 1) * present[spec.id]
             for spec in self.specs
         )
-        order = torch.as_tensor(lengths).argsort(stable=True)
-        parts = []
-        for rows in torch.split(order, TOGETHER):
-            some = {key: value[rows] for key, value in features.items()}
-            parts.append(self._read(some, {key: value[rows] for key, value in present.items()}))
-        return torch.cat(parts)[order.argsort()]
+        order = torch.as_tensor(lengths).argsort(stable=True, descending=True)
+        rows = order
+        if self.training:  # the shortest again, until groups are of one shape
+            rows = torch.cat([order, order[-1:].expand(-len(order) % TOGETHER)])
+        with _fast(order.device.type) if self.training else nullcontext():
+            parts = [
+                self._read(*({key: value[some] for key, value in told.items()} for told in (features, present)))
+                for some in torch.split(rows, TOGETHER)
+            ]
+        return torch.cat(parts)[: len(order)][order.argsort()]
 
     def _read(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        device = self.temperature.device.type
-        # Seven times as fast on processors that have it; what is judged and what runs live is in full precision.
-        with torch.autocast(device, torch.bfloat16) if self.training else nullcontext():
-            sides = [side(features, present) for side in self.sides.values()]
-            for layer in self.extractor:
-                sides[0] = through(layer, sides[0])
-            if len(sides) == 1:
-                sides = [self.blocks[0](sides[0])]
-            else:
-                tm, mt = sides
-                for block in self.blocks:
-                    mt, tm = block(mt, tm)
-                sides = [tm, mt]
+        sides = [side(features, present) for side in self.sides.values()]
+        for layer in self.extractor:
+            sides[0] = through(layer, sides[0])
+        if len(sides) == 1:
+            sides = [self.blocks[0](sides[0])]
+        else:
+            tm, mt = sides
+            for block in self.blocks:
+                mt, tm = block(mt, tm)
+            sides = [tm, mt]
         return torch.stack([side.states[:, 0].float() for side in sides], 1)
 
     def judge(self, states: Tensor, present: Tensor | None = None) -> Tensor:
@@ -249,3 +255,14 @@ class JointFusion(nn.Module):
         if self.training:
             raise RuntimeError("model.eval() first: dropout would make a live conversation random")
         return Stream(self)
+
+
+@contextmanager
+def _fast(device: str) -> Iterator[None]:
+    """Computes in bfloat16 meanwhile, for training; what is judged and what runs live is in full precision.
+
+    On a CPU the fused attention is slower than the plain one for sequences as short as these.
+    """
+    plain = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    with torch.autocast(device, torch.bfloat16), plain:
+        yield

@@ -35,6 +35,22 @@ class Normalise(nn.Module):
         return ((values - self.mean) * self.scale).nan_to_num(0.0).clamp(-5, 5)
 
 
+class Dropout(nn.Dropout):
+    """Drops as `nn.Dropout` does, by one random byte a number instead of one random float: four times as fast on a CPU.
+
+    The share that is dropped is therefore the nearest multiple of 1/256.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.Dropout's name
+        """Gives the values, some of them zero and the others scaled up, in training; the values themselves else."""
+        if not self.training or self.p == 0 or input.device.type != "cpu":
+            return super().forward(input)
+        dropped = min(round(256 * self.p), 255)
+        chance = torch.empty(-(-input.numel() // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)
+        kept = chance[: input.numel()].view(input.shape) >= dropped
+        return input * (kept.to(input.dtype) * (256 / (256 - dropped)))
+
+
 class SeparateSpace(nn.Module):
     """Gives one modality a space of its own: h = MLP([x_1 ; x_2 ; ...]) over the modality's features (eq. 1).
 

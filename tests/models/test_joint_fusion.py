@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mer_agent.errors import CheckpointError, ConfigError
-from mer_agent.models import checkpoint
+from mer_agent.models import checkpoint, joint_fusion
 from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.models.joint_fusion import FUSIONS, JointFusion
 from mer_agent.models.training.learner import Learner
@@ -84,6 +84,14 @@ def test_streaming_equals_the_whole_dialogue(context, specs):
             torch.testing.assert_close(judged.probabilities, whole[i], atol=1e-5, rtol=0)
             torch.testing.assert_close(seen.probabilities, whole[i], atol=1e-5, rtol=0)
             assert set(judged.used) == {s.modality for s in specs if s.id in features}
+
+
+@pytest.mark.parametrize("specs", [SPECS, SPECS[:1], SPECS[1:]], ids=["both", "text", "audio"])
+def test_groups_filled_up_in_training_give_what_is_given_afterwards(specs, monkeypatch):
+    monkeypatch.setattr(joint_fusion, "TOGETHER", 8)
+    model, some = build(specs, dropout=0.0, input_dropout=0.0), batch((7, 1, 13))
+    found = model.train().nodes(some.features, some.present)
+    torch.testing.assert_close(found, model.eval().nodes(some.features, some.present), atol=0.1, rtol=0)  # bfloat16
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mer_agent.models.batch import FeatureSpec
-from mer_agent.models.layers import MatchingAttention, Normalise, SeparateSpace
+from mer_agent.models.layers import Dropout, MatchingAttention, Normalise, SeparateSpace
 
 NAN = float("nan")
 
@@ -46,3 +47,14 @@ def test_matching_attention_by_hand():
             parts.append(state[m] + sum(w * state[n] for n, w in enumerate(raw.softmax(0))))
         rows.append(torch.cat(parts))
     assert torch.allclose(fusion(states), torch.stack(rows), atol=1e-6)
+
+
+def test_dropout_drops_its_share_scales_the_rest_and_does_nothing_after_training():
+    torch.manual_seed(0)
+    dropout, ones = Dropout(0.3), torch.ones(1000, 101, dtype=torch.bfloat16)
+    found = dropout(ones)
+    assert found.dtype == torch.bfloat16
+    assert (found == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
+    assert found.float().mean().item() == pytest.approx(1, abs=0.01)
+    assert set(found.unique().tolist()) == {0.0, torch.tensor(256 / 179, dtype=torch.bfloat16).item()}
+    assert dropout.eval()(ones) is ones
