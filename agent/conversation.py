@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from mer_agent.encoders.base import Encoder, languages
-from mer_agent.streams.language import LanguageFilter
+from mer_agent.encoders.base import Encoder
+from mer_agent.percept import Percept, Reader, encode
 from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Transcript, Turn, Utterance
 
@@ -62,30 +62,6 @@ class GraphStream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Percept:
-    """The features of an utterance as far as they are known, what they cost, and which encoders failed."""
-
-    features: Mapping[str, Any]
-    timings_ms: Mapping[str, float]
-    failed: tuple[str, ...] = ()
-    reading: Reading | None = None
-    """The features of the words, if they were encoded in advance."""
-
-    def after(self, **stages_ms: float) -> Percept:
-        """The same with the milliseconds of the stages before it."""
-        return replace(self, timings_ms={**stages_ms, **self.timings_ms})
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What words became, and what it depends on: of another speaker, or after other turns, they'd be something else."""
-
-    of: tuple[str, bool, int | None, tuple[Turn, ...]]
-    """The words, whether they are in a language that is read, whose they are, and the turns before."""
-    percept: Percept
-
-
-@dataclass(frozen=True, slots=True)
 class _Judged:
     """What a revision of a prediction starts from."""
 
@@ -123,19 +99,15 @@ class Conversation:
         self._stream = stream
         self._why = why
         self._abstain_below = abstain_below
-        self._encoders = tuple(encoders)
-        self._readers = tuple(encoder for encoder in encoders if encoder.modality == "text")
+        self._encoders = tuple(encoder for encoder in encoders if encoder.modality != "text")
+        self._reader = Reader([encoder for encoder in encoders if encoder.modality == "text"])
         self._speakers = speakers
-        known = [languages(encoder) for encoder in self._readers]
-        # What one of them can't read none reads: the fusion model never saw half of the words' features.
-        self._language = LanguageFilter(frozenset.intersection(*(one for one in known if one)) if any(known) else None)
         self._labels = tuple(labels)
         self._label_set = label_set
         self._model = model
         self._seats = dict(seats or {})
         self._past: list[tuple[int, Turn]] = []  # the latest, with the numbers of their utterances
         self._judged: OrderedDict[str, _Judged] = OrderedDict()
-        self._read: tuple[Any, Reading] | None = None  # what was encoded last, and what became of it
         self._next = 0
 
     @property
@@ -145,13 +117,12 @@ class Conversation:
 
     def hear(self, utterance: Utterance) -> Percept:
         """Encodes voice and face, which can be done while the words are still being recognised."""
-        return self._encode(utterance, [encoder for encoder in self._encoders if encoder.modality != "text"], ())
+        return encode(self._encoders, utterance)
 
     def read(self, utterance: Utterance, heard: Percept) -> Percept:
         """Encodes the words ahead of `judge`, which need not do it if it is who it seems and no turn came meanwhile."""
         speaker = self._who(utterance, heard, learn=False).speaker
-        utterance = replace(utterance, speaker=speaker)
-        return replace(heard, reading=self._reading(utterance, self._past_turns(), self._reads(utterance)))
+        return replace(heard, reading=self._reader.read(replace(utterance, speaker=speaker), self._past_turns()))
 
     def judge(self, utterance: Utterance, heard: Percept) -> Prediction:
         """Finds the speaker, encodes the words, extends the graph and gives the emotion.
@@ -171,7 +142,7 @@ class Conversation:
     def echo(self, utterance: Utterance, heard: Percept, speaker: int) -> Prediction:
         """Judges the dialogue system's own voice. Its words are in the conversation already, so nothing is added."""
         utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
-        known = self._known(utterance, heard, self._past_turns())
+        known = self._reader.complete(utterance, heard, self._past_turns())
         prediction = self._predict(utterance, known, "final", lambda: self._stream.preview(speaker, known.features))
         return replace(prediction, degraded=prediction.degraded or "echo: the dialogue system's own voice")
 
@@ -179,7 +150,7 @@ class Conversation:
         """Removes all trace of a speaker: voice, words, features and place in the graph."""
         self._stream.forget(speaker)
         self._speakers.forget(speaker)
-        self._read = None
+        self._reader.forget()
         self._past = [(number, turn) for number, turn in self._past if turn.speaker != speaker]
         self._judged = OrderedDict(
             (id_, judged) for id_, judged in self._judged.items() if judged.prediction.utterance.speaker != speaker
@@ -189,15 +160,14 @@ class Conversation:
         """Forgets everything that was said, and who said it."""
         self._stream.reset()
         self._speakers.reset()
-        self._language.reset()
+        self._reader.reset()
         self._past.clear()
         self._judged.clear()
-        self._read = None
 
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()
-        known = self._known(utterance, heard, past)
-        readable = self._reads(utterance, learn=True)
+        known = self._reader.complete(utterance, heard, past)
+        readable = self._reader.knows(utterance, learn=True)
         moved: dict[str, Mapping[str, float]] = {}
 
         def judge() -> Judgement:
@@ -216,7 +186,7 @@ class Conversation:
         """Gives the emotion as if the utterance ended now; nothing is learned or remembered of it."""
         guess = self._who(utterance, heard, learn=False)
         utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
-        known = self._known(utterance, heard, self._past_turns())
+        known = self._reader.complete(utterance, heard, self._past_turns())
         return self._predict(
             utterance, known, "partial", lambda: self._stream.preview(utterance.speaker, known.features)
         )
@@ -244,9 +214,9 @@ class Conversation:
             utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
         if transcript is not None and transcript.text != utterance.text:
             utterance = replace(utterance, transcript=transcript if transcript.text else None)
-            judged = replace(judged, readable=self._reads(utterance))
-            read = self._reading(utterance, judged.past, judged.readable).percept
-            features = {id_: v for id_, v in features.items() if id_ not in {r.feature for r in self._readers}}
+            judged = replace(judged, readable=self._reader.knows(utterance))
+            read = self._reader.read(utterance, judged.past).percept
+            features = {id_: v for id_, v in features.items() if id_ not in self._reader.features}
             features |= read.features
             failed = read.failed
         if utterance == before.utterance:
@@ -300,34 +270,6 @@ class Conversation:
             arousal=judgement.affect[1] if judgement and judgement.affect else None,
         )
 
-    def _known(self, utterance: Utterance, heard: Percept, past: tuple[Turn, ...]) -> Percept:
-        """Voice, face and words together; the words are encoded here unless that was done in advance."""
-        reading, readable = heard.reading, self._reads(utterance)
-        if reading is None or reading.of != (utterance.text, readable, utterance.speaker, past):
-            reading = self._reading(utterance, past, readable)
-        read = reading.percept
-        return Percept(
-            {**heard.features, **read.features},
-            {**heard.timings_ms, **read.timings_ms},
-            (*heard.failed, *read.failed),
-        )
-
-    def _reads(self, utterance: Utterance, *, learn: bool = False) -> bool:
-        """Whether there are words in a language that the encoders of words read."""
-        return utterance.transcript is not None and self._language.reads(utterance.transcript, learn=learn)
-
-    def _reading(self, utterance: Utterance, past: tuple[Turn, ...], readable: bool) -> Reading:
-        """The words encoded, unless they are the last ones again: most guesses know no more than the one before."""
-        asked = utterance.transcript, readable, utterance.speaker, past
-        if self._read is not None and self._read[0] == asked:
-            known = self._read[1]
-            spared = replace(known.percept, timings_ms=dict.fromkeys(known.percept.timings_ms, 0.0))
-            return replace(known, percept=spared)
-        of = utterance.text, readable, utterance.speaker, past
-        reading = Reading(of, self._encode(utterance, self._readers if readable else (), past))
-        self._read = None if reading.percept.failed else (asked, reading)
-        return reading
-
     def _remember(self, judged: _Judged) -> None:
         """Keeps what was judged for a while, and its words as a turn."""
         utterance = judged.prediction.utterance
@@ -348,20 +290,6 @@ class Conversation:
             return SpeakerGuess(self._seats[utterance.source], 1.0)
         identify = self._speakers.identify if learn else self._speakers.recognise
         return identify(heard.features.get(SPEAKER_FEATURE), utterance.duration_s)
-
-    def _encode(self, utterance: Utterance, encoders: Sequence[Encoder], past: tuple[Turn, ...]) -> Percept:
-        features, timings_ms, failed = {}, {}, []
-        for encoder in encoders:
-            begun = time.perf_counter()
-            try:
-                (vector,) = encoder.encode([utterance], [past])
-                if vector is not None:
-                    features[encoder.feature] = vector
-            except Exception as error:
-                log.error("The encoder %s failed on %s (%s)", encoder.feature, utterance.id, type(error).__name__)
-                failed.append(encoder.feature)
-            timings_ms[encoder.feature] = _since_ms(begun)
-        return Percept(features, timings_ms, tuple(failed))
 
 
 def _light(prediction: Prediction) -> Prediction:

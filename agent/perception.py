@@ -16,8 +16,9 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from mer_agent.aligner import with_words
-from mer_agent.conversation import Conversation, Percept
+from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
+from mer_agent.percept import Percept
 from mer_agent.streams.types import Segment, Transcript, Utterance
 
 T = TypeVar("T")
