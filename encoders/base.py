@@ -154,6 +154,12 @@ def _ge2e(place: Place) -> Encoder:
     return shared(place)
 
 
+def _voice_steps(place: Place) -> Encoder:
+    from mer_agent.encoders.voice_steps import VoiceStepsEncoder
+
+    return VoiceStepsEncoder(place)
+
+
 def _voice_emotion(place: Place) -> Encoder:
     from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
 
@@ -194,6 +200,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "text/minilm@1": _minilm,
     "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
+    "audio/ge2e-steps@1": _voice_steps,
     "audio/emotion@1": _voice_emotion,
     "audio/mel@1": _mel,
     "audio/prosody@1": _prosody,

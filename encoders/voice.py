@@ -95,6 +95,17 @@ class VoiceEncoder:
         """Gives mean and deviation over time of the second and the third layer's states, [1024], of each sound."""
         return [None if heard is None else heard[1].clone() for heard in self._hear(sounds)]
 
+    @torch.inference_mode()
+    def states(self, sound: NDArray[np.float32], most_frames: int) -> Tensor | None:
+        """Gives the second layer's states, [frames, 256], over the sound's speech in one run and not in windows.
+
+        Each frame is 10 ms. None where there is too little speech; what comes after `most_frames` is not heard.
+        """
+        speech = without_silences(raise_volume(sound))
+        if len(speech) < LEAST_SPEECH_S * SAMPLE_RATE_HZ:
+            return None
+        return self._network.second(self._place.put(self._mel(speech)[None, :most_frames]))[0].cpu()
+
     def _hear(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[_Heard | None]:
         known = [self._remembered(sound) for sound in sounds]
         new = [i for i, (sound, heard) in enumerate(zip(sounds, known, strict=True)) if sound is not None and not heard]
@@ -141,13 +152,21 @@ class VoiceEncoder:
             return torch.empty(0, _PARTIAL_FRAMES, _MELS), torch.empty(0, dtype=torch.int64)
         starts = _partial_starts(len(speech))
         end = (starts[-1] + _PARTIAL_FRAMES) * _HOP_SAMPLES
-        padded = torch.from_numpy(np.pad(speech, (0, max(0, end - len(speech)))))
-        spectrum = torch.stft(
-            padded, _WINDOW_SAMPLES, _HOP_SAMPLES, window=self._window, pad_mode="constant", return_complex=True
-        )
-        mel = (self._filters @ spectrum.abs().square()).T  # [frames, 40]
+        mel = self._mel(np.pad(speech, (0, max(0, end - len(speech)))))
         frames = (len(speech) // _HOP_SAMPLES - torch.tensor(starts)).clamp(1, _PARTIAL_FRAMES)
         return torch.stack([mel[start : start + _PARTIAL_FRAMES] for start in starts]), frames
+
+    def _mel(self, samples: NDArray[np.float32]) -> Tensor:
+        """Gives the mel spectrogram, [frames, 40]."""
+        spectrum = torch.stft(
+            torch.from_numpy(samples),
+            _WINDOW_SAMPLES,
+            _HOP_SAMPLES,
+            window=self._window,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        return (self._filters @ spectrum.abs().square()).T
 
 
 _Heard = tuple[Tensor, Tensor]
@@ -183,6 +202,12 @@ class _Network(nn.Module):
             states.append(layer(states[-1])[0])
         unit = nn.functional.normalize(torch.relu(self.linear(states[-1][:, -1])), dim=-1)
         return unit, torch.cat(states[2:], -1)
+
+    def second(self, mel: Tensor) -> Tensor:
+        """Gives the states of the second layer alone."""
+        for layer in self.layers[:2]:
+            mel = layer(mel)[0]
+        return mel
 
 
 def _load(folder: Path) -> _Network:

@@ -17,7 +17,12 @@ _NAME = "joint-fusion"
 _OURS = "joint vectors"
 _ALONE: dict[str, Any] = {"shape": {"context": 0}}
 
-_HEARD: tuple[tuple[str, tuple[Modality, ...]], ...] = (("mel", ("audio",)), ("mel + the constant words", ()))
+_HEARD: tuple[tuple[str, tuple[Modality, ...], dict[str, Any]], ...] = (
+    ("mel", ("audio",), {}),
+    ("mel + speaker encoder", ("audio",), {"replace": {"audio/mel@1": ("audio/mel@1", "audio/ge2e-steps@1")}}),
+    ("speaker encoder", ("audio",), {"replace": {"audio/mel@1": "audio/ge2e-steps@1"}}),
+    ("mel + the constant words", (), {}),
+)
 
 
 def _row(name: str, published: float | None = None, **changes: Any) -> Row:
@@ -56,8 +61,8 @@ PLANS: dict[str, Plan] = {
     "joint-speech": Plan(
         "Joint-vector fusion on acted speech, one row a fold of speakers",
         tuple(
-            Row(f"fold {fold}, {what}", _NAME, f"acted-{fold}", modalities=modalities)
-            for what, modalities in _HEARD
+            Row(f"fold {fold}, {what}", _NAME, f"acted-{fold}", modalities=modalities, changes=changes)
+            for what, modalities, changes in _HEARD
             for fold in range(FOLDS)
         ),
         seeds=1,

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from mer_agent.encoders.mel import MelEncoder
+from mer_agent.encoders.voice_steps import VoiceStepsEncoder
 from mer_agent.errors import DataError
 from mer_agent.models.batch import Batch
 from mer_agent.models.data import speech_data
@@ -40,6 +41,10 @@ SENTENCES = {
 }
 """What the file names' sentence codes stand for."""
 
+_HEARD: dict[str, type[MelEncoder | VoiceStepsEncoder]] = {
+    encoder.feature: encoder for encoder in (MelEncoder, VoiceStepsEncoder)
+}
+
 
 def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts: EncodeTexts | None = None) -> Corpus:
     """Gives one fold of acted speech.
@@ -47,7 +52,7 @@ def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts
     Args:
         folder: holds ravdess/ and emodb/.
         name: `acted-0` to `acted-4`.
-        features: `audio/mel@1` and text features.
+        features: `audio/mel@1`, `audio/ge2e-steps@1` and text features.
         encode_texts: gives text features; the encoder that the feature id names if not given.
 
     Raises:
@@ -62,10 +67,10 @@ def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts
     for feature in features:
         if feature.startswith("text/"):
             values[feature], present[feature] = text_features(feature, [words(c) for c in clips], encode_texts)
-        elif feature == MelEncoder.feature:
-            values[feature], present[feature] = _mels(clips)
+        elif feature in _HEARD:
+            values[feature], present[feature] = _heard(clips, feature)
         else:
-            raise DataError(f"acted speech has no feature {feature!r}: take audio/mel@1 and text features")
+            raise DataError(f"acted speech has no feature {feature!r}: take {', '.join(_HEARD)} and text features")
     order = [("test", "valid")[k] if k < 2 else "train" for k in range(speech_data.FOLDS)]
     speakers = sorted({clip.speaker for clip in clips})
     batch = Batch(
@@ -100,13 +105,13 @@ def words(clip: speech_data.Clip) -> str:
     return sentence
 
 
-def _mels(clips: Sequence[speech_data.Clip]) -> tuple[Tensor, Tensor]:
-    """Gives the patches of each clip, half precision, from the cache if these files were read before."""
+def _heard(clips: Sequence[speech_data.Clip], feature: str) -> tuple[Tensor, Tensor]:
+    """Gives the sequence of each clip, half precision, from the cache if these files were heard before."""
     told = [f"{clip.path}:{clip.path.stat().st_size}" for clip in clips]
-    key = hashlib.sha256("\0".join([MelEncoder.feature, *told]).encode()).hexdigest()[:32]
-    path = user_cache_path("mer-agent") / "features" / f"audio-mel-1-{key}.npz"
+    key = hashlib.sha256("\0".join([feature, *told]).encode()).hexdigest()[:32]
+    path = user_cache_path("mer-agent") / "features" / f"{feature.replace('/', '-').replace('@', '-')}-{key}.npz"
     if not path.is_file():
-        encoder = MelEncoder()
+        encoder = _HEARD[feature]()
         rows = [encoder.patches(speech_data.sound(clip)) for clip in clips]
         absent = torch.zeros(encoder.dimension)
         values = torch.stack([(absent if row is None else row).half() for row in rows])
