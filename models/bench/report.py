@@ -11,7 +11,7 @@ from typing import Any
 from mer_agent.errors import InputError
 from mer_agent.models.bench import imputation
 from mer_agent.models.bench.accuracy import is_of
-from mer_agent.models.bench.figures import PROTOCOLS, by_kind, compare, measures, summary
+from mer_agent.models.bench.figures import PROTOCOLS, by_kind, compare, mean_and_deviation, measures, summary
 from mer_agent.models.bench.plan import Plan, Row
 from mer_agent.models.bench.plans import PLANS
 from mer_agent.models.training.recipe import MODALITY_OF
@@ -118,6 +118,8 @@ def markdown(measured: Sequence[Measured], pictures: dict[str, str], imputed: Se
         parts += [f"![Confusions]({picture})" for picture in confused]
         if each.name == "peers":
             parts.append(_kinds(each))
+        if each.name == "joint-speech":
+            parts.append(_corpora(each))
     if imputed:
         parts += ["### A missing modality: left out, or generated", _IMPUTED, *map(imputation.table, imputed)]
     parts += ["### Protocol paper: the best test epoch", _PAPER, _paper(measured), END]
@@ -209,6 +211,22 @@ def _kinds(each: Measured) -> str:
         scores = [by_kind(run) for run in runs]
         means = [statistics.mean(score[kind] for score in scores) for kind in ("improvised", "scripted")]
         lines.append(f"| {row.name} | {means[0]:.1f} | {means[1]:.1f} |")
+    return "\n".join(lines)
+
+
+def _corpora(each: Measured) -> str:
+    """Gives what all folds of a way to hear say of each corpus; a row of the plan is called by fold and way."""
+    lines = [
+        "Weighted F1 on each corpus, mean ± sample deviation over the folds, labels of both corpora to choose from:",
+        "",
+    ]
+    lines += ["| | folds | RAVDESS | EmoDB |", "|---" * 4 + "|"]
+    scores: dict[str, list[dict[str, float]]] = {}
+    for row, runs in each.found:
+        scores.setdefault(row.name.partition(", ")[2], []).append(by_kind(runs[0]))
+    for way, folds in scores.items():
+        spreads = [_spread(mean_and_deviation([fold[corpus] for fold in folds])) for corpus in ("ravdess", "emodb")]
+        lines.append(f"| {way} | {len(folds)} | {' | '.join(spreads)} |")
     return "\n".join(lines)
 
 

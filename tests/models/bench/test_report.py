@@ -10,6 +10,7 @@ from support import made_records
 from mer_agent.errors import InputError
 from mer_agent.models.bench import imputation, pictures, report
 from mer_agent.models.bench.accuracy import read_all
+from mer_agent.models.bench.figures import by_kind
 from mer_agent.models.bench.plan import Plan, Row
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -49,6 +50,17 @@ def test_each_figure_says_what_it_is_of(measured):
     assert ours["mean"] == pytest.approx(sum(run["test"]["weighted_f1"] for run in runs) / 3, abs=0.01)
     assert ours["against"]["baseline"] == "floor"
     assert ours["against"]["difference"] > 0
+
+
+def test_folds_of_acted_speech_are_summed_up_for_each_corpus():
+    rows = (Row(f"fold {k}, mel", "joint-fusion", f"acted-{k}", modalities=("audio",)) for k in range(2))
+    plan = Plan("Folds", tuple(rows))
+    runs = [made_records.record(row.recipe, 0, data=row.data, kinds=("ravdess", "emodb")) for row in plan.rows]
+    page = report.markdown(report.gather(runs, {"joint-speech": plan}), {})
+    each = [[by_kind(run)[corpus] for run in runs] for corpus in ("ravdess", "emodb")]
+    means = [f"{sum(scores) / 2:.2f} ±" for scores in each]
+    (line,) = (line for line in page.splitlines() if line.startswith("| mel | 2 |"))
+    assert all(mean in line for mean in means)
 
 
 def test_the_two_protocols_stand_apart(measured):
