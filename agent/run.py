@@ -211,12 +211,12 @@ async def run(
             conversation,
             inference,
             publish,
-            look=_look(models.watcher(), stack),
+            look=_look(models.watcher(), recorder, stack),
             provisional=_provisional(settings, heard, models, conversation, inference, publish),
             over=plainly_over if settings.segmenter.least_hangover_ms else None,
             own_speech=own_speech,
             echo=settings.turns.echo,
-            tap=_tap(recorder, view if heard.real_time else None),
+            tap=_tap(recorder, view if heard.real_time else None, looks=conversation.sees),
         )
         interruption.drain = stop = source.stop if isinstance(source, LiveSource | Silence) else agent.stop
         control = Control(
@@ -241,16 +241,18 @@ async def run(
 
 
 def _tap(
-    recorder: Recorder | None, view: View | None
+    recorder: Recorder | None, view: View | None, *, looks: bool
 ) -> Callable[[AudioChunk | VideoFrame], AudioChunk | VideoFrame] | None:
-    """What wants to know of each chunk and picture, if anybody does."""
+    """What wants to know of each chunk and picture, if anybody does; a picture that is looked at is recorded then."""
     if recorder is None and view is None:
         return None
 
     def tap(captured: AudioChunk | VideoFrame) -> AudioChunk | VideoFrame:
         if view is not None:
             view.captured(captured)
-        return captured if recorder is None else recorder.take(captured)
+        if recorder is None or (looks and isinstance(captured, VideoFrame)):
+            return captured
+        return recorder.take(captured)
 
     return tap
 
@@ -296,16 +298,20 @@ def _provisional(
 
 
 def _look(
-    watcher: FaceWatcher | None, stack: contextlib.AsyncExitStack
+    watcher: FaceWatcher | None, recorder: Recorder | None, stack: contextlib.AsyncExitStack
 ) -> Callable[[VideoFrame], Awaitable[VideoFrame]] | None:
-    """What finds faces in a thread of its own: a picture must not wait for an utterance that is being judged."""
+    """What finds faces in a thread of its own: a picture must not wait for an utterance that is being judged.
+
+    While a recording goes on, it looks at pictures as the recording keeps them.
+    """
     if watcher is None:
         return None
+    see = watcher.see if recorder is None else lambda frame: watcher.see(recorder.see(frame))
     eyes = ThreadInference("faces")
     stack.callback(eyes.close)
 
     async def look(frame: VideoFrame) -> VideoFrame:
-        return await eyes.run(watcher.see, frame)
+        return await eyes.run(see, frame)
 
     return look
 

@@ -142,7 +142,7 @@ def video_frames(
             if slot is not None and slot == last_slot:
                 continue
             last_slot, last_ns = slot, at_ns
-            yield VideoFrame(_rgb(frame), start_ns + at_ns, sequence, source)
+            yield VideoFrame(rgb(frame), start_ns + at_ns, sequence, source)
             sequence += 1
 
 
@@ -224,7 +224,7 @@ def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
         yield from frames
 
 
-def _rgb(frame: Any) -> NDArray[np.uint8]:
+def rgb(frame: Any) -> NDArray[np.uint8]:
     """The picture upright in RGB, uint8 [height, width, 3], scaled down where it is large."""
     scale = min(1.0, LONGEST_SIDE_PX / max(frame.width, frame.height))
     size = {"width": max(1, round(frame.width * scale)), "height": max(1, round(frame.height * scale))}

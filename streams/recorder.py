@@ -1,11 +1,12 @@
 """Writes what the agent hears and sees, and what it makes of it, as a session folder (`session`) while it goes on.
 
-    take, spoken, judged -> a bounded queue -> one thread -> audio-N.flac, video-N.mkv, *.jsonl
+    take, see, spoken, judged -> a bounded queue -> one thread -> audio-N.flac, video-N.mkv, *.jsonl
 
 Sound has 24 bits, to which it is rounded before anybody hears it: a recogniser may find another word where a sample
-differs in its last bit. Where the samples lie in time is written beside them. Whatever is finished (a quarter of a
-second of sound, a second of pictures, a line) goes to the operating system at once: a process that is killed loses no
-more than that. A disk that is full, or nearly, ends the recording and nothing else.
+differs in its last bit. Likewise a picture loses what VP9 loses before anybody looks at it: whatever the compression, a
+face would be cut out a little elsewhere. Where the samples lie in time is written beside them. Whatever is finished (a
+quarter of a second of sound, a second of pictures, a line) goes to the operating system at once: a process that is
+killed loses no more than that. A disk that is full, or nearly, ends the recording and nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TextIO, TypeVar
@@ -24,6 +26,7 @@ from typing import Any, Literal, TextIO, TypeVar
 import numpy as np
 
 from mer_agent.errors import FaultError, InputError
+from mer_agent.streams.media import rgb
 from mer_agent.streams.session import (
     PREDICTIONS,
     WORDS,
@@ -91,18 +94,33 @@ class Recorder:
         report("recording")
 
     def take(self, captured: Captured) -> Captured:
-        """Takes what was heard or seen; gives it as it will be replayed, so that both are heard bit for bit."""
+        """Takes sound, and gives it as it will be replayed, bit for bit; or a picture that nobody looks at (`see`)."""
         if isinstance(captured, AudioChunk):
             samples = np.round(captured.samples.astype(np.float64) * _FULL).clip(-_FULL, _FULL - 1) / _FULL
             captured = replace(captured, samples=samples.astype(np.float32))
         item = captured
-        if self._queue.qsize() < WAITING:
+        if self._has_room():
             self._queue.put(lambda: self._add(item))
-        else:
-            if not self.lost:
-                log.warning("recording: writing is too slow; some sound or pictures are left out")
-            self.lost += 1
         return captured
+
+    def see(self, picture: VideoFrame) -> VideoFrame:
+        """Takes a picture and gives it as it will be replayed, bit for bit; takes some milliseconds, so not on a loop.
+
+        A picture that isn't recorded any more comes back as it is.
+        """
+        if self._stopped or not self._has_room():
+            return picture
+        try:
+            file = self._files.get(picture.source)
+            if not isinstance(file, _Pictures):
+                file = self._files[picture.source] = _Pictures(self._folder, picture)
+            packets = file.encode(picture)
+            kept = file.decode(packets, picture)
+        except Exception as error:
+            self._queue.put(partial(self._give_up, error))
+            return picture
+        self._queue.put(lambda: self._store(file, packets))
+        return kept
 
     def judged(self, line: str) -> None:
         """Takes a prediction, as a line of JSON."""
@@ -125,6 +143,15 @@ class Recorder:
         if self._thread.is_alive():
             log.warning("recording: writing is too slow to finish %s; it can be replayed all the same", self._folder)
 
+    def _has_room(self) -> bool:
+        """Whether one more chunk or picture may wait; counts those that may not."""
+        if self._queue.qsize() < WAITING:
+            return True
+        if not self.lost:
+            log.warning("recording: writing is too slow; some sound or pictures are left out")
+        self.lost += 1
+        return False
+
     def _write(self) -> None:
         """Writes what comes; the body of the thread."""
         while (step := self._queue.get()) is not None:
@@ -145,7 +172,7 @@ class Recorder:
         self._stopped = True
         reason = getattr(error, "strerror", None) or (str(error) if isinstance(error, FaultError) else repr(error))
         log.error("recording: stopped (%s); what is in %s can be replayed, the agent goes on", reason, self._folder)
-        for file in (*self._files.values(), *self._lines.values()):
+        for file in [*self._files.values(), *self._lines.values()]:
             try:
                 file.close()
             except Exception as again:
@@ -180,11 +207,15 @@ class Recorder:
         if isinstance(captured, AudioChunk):
             if file is None and not len(captured.samples):
                 return  # gone before it was ever heard
-            file = self._files[captured.source] = file or _Sound(self._folder, captured)
+            file = file or _Sound(self._folder, captured)
             self._last_ns = max(self._last_ns, captured.end_ns)
         else:
-            file = self._files[captured.source] = file or _Pictures(self._folder, captured)
-        file.write(captured)  # type: ignore[arg-type]  # a source gives either sound or pictures
+            file = file or _Pictures(self._folder, captured)
+        self._files[captured.source] = file
+        self._store(file, file.encode(captured))  # type: ignore[arg-type]  # a source gives either sound or pictures
+
+    def _store(self, file: _Sound | _Pictures, packets: Any) -> None:
+        file.write(packets)
         if self._list(file):
             write_session(self._folder, self._manifest)
 
@@ -218,11 +249,11 @@ class _Sound:
         self._next = first.sequence
         self._anchor: Anchor | None = None
 
-    def write(self, chunk: AudioChunk) -> None:
-        """Appends a chunk; one without samples says that the microphone has gone."""
+    def encode(self, chunk: AudioChunk) -> Any:
+        """Gives what is to be appended for a chunk; one without samples says that the microphone has gone."""
         if not len(chunk.samples):
             self._note(Anchor(sample=self._samples, at_ns=chunk.start_ns, gone=True))
-            return
+            return []
         broken = self._anchor is not None and (chunk.discontinuity or chunk.sequence != self._next)
         self._next = chunk.sequence + 1
         if self._anchor is None or broken or chunk.start_ns != self._expected_ns():
@@ -233,12 +264,17 @@ class _Sound:
         frame = self._frame.from_ndarray(whole[None], format="s32", layout="mono")
         frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, self._samples
         self._samples += len(whole)
-        self._mux(self._stream.encode(frame))
+        return self._stream.encode(frame)
+
+    def write(self, packets: Any) -> None:
+        """Appends what was encoded."""
+        self._container.mux(packets)
+        self.playable = self.playable or bool(packets)
 
     def close(self) -> None:
         """Finishes the file."""
         try:
-            self._mux(self._stream.encode(None))
+            self.write(self._stream.encode(None))
         finally:
             self._container.close()
             self._clock.close()
@@ -251,13 +287,9 @@ class _Sound:
         self._clock.write(anchor.model_dump_json(exclude_defaults=True) + "\n")
         self._clock.flush()
 
-    def _mux(self, packets: Any) -> None:
-        self._container.mux(packets)
-        self.playable = self.playable or bool(packets)
-
 
 class _Pictures:
-    """One camera's file: VP9, quickly made, stamped to the millisecond."""
+    """One camera's file: VP9, quickly made, stamped to the millisecond; one thread may encode while another writes."""
 
     kind = "video"
 
@@ -276,24 +308,42 @@ class _Pictures:
         self._stream.height, self._stream.width = first.image.shape[:2]
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.thread_count = 1
+        self._decoder: Any = av.CodecContext.create("vp9", "r")
+        self._decoder.thread_count = 1
+        self._encoding = threading.Lock()
+        self._closed = False
         self._at_ms = -1
 
-    def write(self, picture: VideoFrame) -> None:
-        """Appends a picture, in the size of the first one."""
+    def encode(self, picture: VideoFrame) -> Any:
+        """Gives what is to be appended for a picture, in the size of the first one."""
         at_ms = (picture.captured_ns - self.start_ns) // _NS_PER_MS
-        if at_ms <= self._at_ms:
-            return
-        self._at_ms = at_ms
         frame = self._frame.from_ndarray(picture.image, format="rgb24")
         frame = frame.reformat(width=self._stream.width, height=self._stream.height, format="yuv420p")
-        frame.pts, frame.time_base = at_ms, Fraction(1, 1000)
-        self._container.mux(self._stream.encode(frame))
-        self.playable = at_ms > _PLAYABLE_MS
+        with self._encoding:
+            if self._closed or at_ms <= self._at_ms:
+                return []
+            self._at_ms = frame.pts = at_ms
+            frame.time_base = Fraction(1, 1000)
+            return self._stream.encode(frame)
+
+    def decode(self, packets: Any, picture: VideoFrame) -> VideoFrame:
+        """Gives the picture as its packets show it, which are those of all pictures so far, one after the other."""
+        shown = [frame for packet in packets for frame in self._decoder.decode(packet)]
+        if not shown:
+            return picture
+        return replace(picture, image=rgb(shown[-1]), captured_ns=self.start_ns + self._at_ms * _NS_PER_MS)
+
+    def write(self, packets: Any) -> None:
+        """Appends what was encoded."""
+        self._container.mux(packets)
+        self.playable = self._at_ms > _PLAYABLE_MS
 
     def close(self) -> None:
         """Finishes the file."""
         try:
-            self._container.mux(self._stream.encode(None))
+            with self._encoding:
+                self._closed = True
+                self._container.mux(self._stream.encode(None))
             self.playable = True
         finally:
             self._container.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import needs
+from support.face_pictures import sample_frames
 from support.live_command import HEARD_S, SESSION, Running, beginning, last_words, messages, until_quiet
 from support.live_command import replay as replay_command
 from support.mjpeg import NetworkCamera
@@ -44,7 +45,7 @@ class FaultyMicrophone:
 
     async def run(self, audio: Sink[AudioChunk], video: Sink[VideoFrame] | None = None) -> None:
         assert video is not None, "a recording wants pictures, whether or not the model does"
-        random, away_ns = np.random.default_rng(1), 0
+        random, away_ns, pictures = np.random.default_rng(1), 0, sample_frames()
         for number, chunk in enumerate(audio_chunks(SESSION / "audio-0.flac")):
             back = chunk.start_ns >= 9_000_000_000 and not away_ns
             if back:
@@ -54,7 +55,7 @@ class FaultyMicrophone:
             start_ns = 321_654_987 + round(chunk.start_ns * 1.00008) + away_ns
             await audio.put(AudioChunk(samples, start_ns, number + 2 * (away_ns > 0), discontinuity=back))
             if number % 4 == 0:
-                image = random.integers(0, 255, (64, 64, 3), np.uint8)
+                image = pictures[number // 4 % len(pictures)].image
                 await video.put(VideoFrame(image, start_ns, number // 4))
             await asyncio.sleep(0.002)  # much faster than a device, but no faster than any disk
         audio.close()
@@ -82,6 +83,7 @@ def test_a_recorded_session_is_replayed_with_the_same_predictions(
     asyncio.run(replay(loaded.settings, folder, real_time=False, sinks=[replayed.append]))
     first, again = last_words(live), last_words(replayed)
     assert len(first) >= 7
+    assert all("visual" in message.modalities_used for message in first.values())
     assert list(again) == list(first)
     for one, other in zip(first.values(), again.values(), strict=True):
         assert (one.label, one.text, one.speaker, one.closed_by) == (

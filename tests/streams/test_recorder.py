@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +77,31 @@ def test_pictures_keep_their_times_and_none_is_left_out(tmp_path: Path) -> None:
     for one, other in zip(pictures, seen, strict=True):
         assert one.image.shape == other.image.shape
         assert np.abs(one.image.astype(int) - other.image).mean() < 6
+
+
+def test_pictures_are_seen_as_they_are_replayed(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "session", Manifest())
+    recorder.take(chunk(0, 0))
+    seen = [recorder.see(picture(number, 337_123_456 + number * 99_876_543)) for number in range(60)]
+    recorder.close()
+    pictures = [item for item in replayed(tmp_path / "session") if isinstance(item, VideoFrame)]
+    assert [one.captured_ns for one in pictures] == [one.captured_ns for one in seen]
+    for one, other in zip(pictures, seen, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+    assert (pictures[0].image != picture(0, 337_123_456).image).any(), "VP9 loses something"
+
+
+def test_a_picture_that_can_t_be_kept_is_seen_as_it_is_and_ends_the_recording(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "session", Manifest())
+    known, broken = picture(0, 0), picture(1, 100_000_000)
+    recorder.see(known)
+    broken = replace(broken, image=broken.image[:, :, :1])
+    assert recorder.see(broken) is broken
+    while not recorder._stopped:
+        time.sleep(0.001)
+    later = picture(2, 200_000_000)
+    assert recorder.see(later) is later
+    recorder.close()
 
 
 def test_microphones_of_named_speakers_stay_apart(tmp_path: Path) -> None:
