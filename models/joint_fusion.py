@@ -56,8 +56,8 @@ FUSIONS = ("joint", "late", "attention", "concatenate")
 
 TOGETHER = 64
 """Utterances, of like length, that are read at once."""
-OF_LIKE_LENGTH = 4
-"""Steps to a multiple of which sequences are padded in training: a kernel for bfloat16 is made for each new shape."""
+STEPS_ROUNDED, GROUPS_ROUNDED = 4, 16
+"""To multiples of these sequences and groups are filled in training: a kernel for bfloat16 is made for each shape."""
 
 
 class Side(nn.Module):
@@ -99,7 +99,7 @@ class Side(nn.Module):
             if longest == 0:
                 continue
             if self.training:
-                longest = min(spec.steps, -(-longest // OF_LIKE_LENGTH) * OF_LIKE_LENGTH)
+                longest = min(spec.steps, -(-longest // STEPS_ROUNDED) * STEPS_ROUNDED)
             there = there[:, :longest]
             # What is not there is never read, and may be anything.
             states = normalise(steps[:, :longest].float().masked_fill(~there.unsqueeze(-1), 0.0))
@@ -205,8 +205,8 @@ class JointFusion(nn.Module):
         )
         order = torch.as_tensor(lengths).argsort(stable=True, descending=True)
         rows = order
-        if self.training:  # the shortest again, until groups are of one shape
-            rows = torch.cat([order, order[-1:].expand(-len(order) % TOGETHER)])
+        if self.training:  # the shortest again
+            rows = torch.cat([order, order[-1:].expand(-len(order) % GROUPS_ROUNDED)])
         with _fast(order.device.type) if self.training else nullcontext():
             parts = [
                 self._read(*({key: value[some] for key, value in told.items()} for told in (features, present)))
