@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from mer_agent import __version__
+from mer_agent import __version__, overlap
 from mer_agent.config.settings import Settings
-from mer_agent.conversation import Conversation
+from mer_agent.conversation import SPEAKER_FEATURE, Conversation
 from mer_agent.encoders import catalogue, weights
 from mer_agent.encoders.base import Encoder, create, limit_threads
 from mer_agent.errors import WeightsError
@@ -141,6 +141,8 @@ def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], 
     )
     for encoder in encoders:
         card.check(encoder.feature, encoder.dimension, getattr(encoder, "names", ()))
+    if any(encoder.feature == SPEAKER_FEATURE for encoder in encoders):  # whose work it shares
+        encoders = (*encoders, create(overlap.FEATURE, settings.encoders.device))
     return encoders, fusion, card
 
 

@@ -1,15 +1,23 @@
 """Who speaks at the same time: the speech of each microphone's speaker, and whether another's falls into it.
 
 Where every speaker has a microphone, when each of them speaks is known, so two at once are a matter of times. With one
-microphone there is nothing to compare, and a voice has to be listened to (`encoders.overlap`).
+microphone there is nothing to compare, and the sound itself has to tell (`encoders.overlap`).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from mer_agent.segmenter import Speech
-from mer_agent.streams.types import Segment
+from mer_agent.streams.types import Segment, Utterance
+
+FEATURE = "audio/overlap@1"
+"""How likely two voices are in the sound of an utterance."""
+LIMIT = 0.5
+"""From here on there are two."""
 
 REMEMBERED = 64
 """Utterances of a source, the latest: more than the others can say in the longest one."""
@@ -40,3 +48,11 @@ class Floor:
         if not others:
             return None
         return any(start < segment.end_ns and segment.start_ns < end for spans in others for start, end in spans)
+
+
+def by_ear(utterance: Utterance, features: Mapping[str, Any]) -> Utterance:
+    """The utterance with what its sound tells, where times couldn't."""
+    likely = features.get(FEATURE)
+    if utterance.overlap is not None or likely is None:
+        return utterance
+    return replace(utterance, overlap=float(likely[0]) >= LIMIT)

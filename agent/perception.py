@@ -18,6 +18,7 @@ import numpy as np
 from mer_agent.aligner import with_words
 from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
+from mer_agent.overlap import by_ear
 from mer_agent.percept import Percept
 from mer_agent.streams.types import Segment, Transcript, Utterance
 
@@ -137,7 +138,9 @@ class Perception:
             return perceived
         # The pause, not the end, was known when this began.
         endpoint_ms = (cut.segment.declared_ns - cut.segment.end_ns) / 1e6
-        utterance = replace(perceived.utterance, closed_by=cut.utterance.closed_by, overlap=cut.utterance.overlap)
+        utterance = replace(perceived.utterance, closed_by=cut.utterance.closed_by)
+        if cut.utterance.overlap is not None:
+            utterance = replace(utterance, overlap=cut.utterance.overlap)
         timings_ms = {**perceived.percept.timings_ms, "endpoint": endpoint_ms}
         return Perceived(utterance, replace(perceived.percept, timings_ms=timings_ms), perceived.late)
 
@@ -150,12 +153,13 @@ class Perception:
 
     async def _perceive(self, cut: Cut, words: asyncio.Task[tuple[Transcript, float]]) -> Perceived:
         percept = await self._inference.run(self._conversation.hear, cut.utterance)
+        utterance = by_ear(cut.utterance, percept.features)
         endpoint_ms = (cut.segment.declared_ns - cut.segment.end_ns) / 1e6
         done, _ = await asyncio.wait({words}, timeout=self._patience_s)
         if not done:
-            return Perceived(cut.utterance, percept.after(endpoint=endpoint_ms), words)
+            return Perceived(utterance, percept.after(endpoint=endpoint_ms), words)
         transcript, words_ms = words.result()
-        utterance = with_words(cut.utterance, transcript)
+        utterance = with_words(utterance, transcript)
         percept = percept.after(endpoint=endpoint_ms, words=words_ms)
         if self._in_advance != "never":
             percept = await self._inference.run(self._conversation.read, utterance, percept)

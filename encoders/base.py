@@ -166,6 +166,12 @@ def _voice_emotion(place: Place) -> Encoder:
     return VoiceEmotionEncoder(place)
 
 
+def _overlap(place: Place) -> Encoder:
+    from mer_agent.encoders.overlap import OverlapEncoder
+
+    return OverlapEncoder(place)
+
+
 def _mel(place: Place) -> Encoder:
     from mer_agent.encoders.mel import MelEncoder
 
@@ -203,6 +209,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "audio/ge2e-steps@1": _voice_steps,
     "audio/emotion@1": _voice_emotion,
     "audio/mel@1": _mel,
+    "audio/overlap@1": _overlap,
     "audio/prosody@1": _prosody,
     "visual/ferplus@1": _face,
 }

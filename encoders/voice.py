@@ -11,7 +11,8 @@ Recipe 1, that of the encoder's training and of the embeddings that the fusion m
 
 What the second and third layer hear on the way tells more of emotion than the result, which was trained to be the same
 however something is said. Their mean and deviation over time (`summaries`) go into `audio/emotion@1` (`voice_emotion`);
-they are kept a while beside the sound that they are of, so that both features cost one run.
+they are kept a while beside the sound that they are of, so that both features cost one run. Of each window by itself
+(`windows`) they tell whether two voices speak at once (`overlap`).
 
 Source: Wan et al. 2018, "Generalized end-to-end loss for speaker verification", with the weights that Resemblyzer
 published (Apache-2.0). Resemblyzer itself takes 1.3 windows a second (a step of 77 frames); the step of 80 is that of
@@ -52,6 +53,7 @@ _KEPT_SILENCE_FRAMES = 3
 
 _WINDOW_SAMPLES, _HOP_SAMPLES, _MELS = 400, 160, 40
 _PARTIAL_FRAMES, _PARTIAL_STEP, _LEAST_COVERAGE = 160, 80, 0.75
+WINDOW_S = _PARTIAL_FRAMES * _HOP_SAMPLES / SAMPLE_RATE_HZ
 _LARGEST_BATCH = 128
 """Windows that go through the network at once: some minutes of speech, 60 MB with all layers' states."""
 _REMEMBERED = 64
@@ -106,6 +108,10 @@ class VoiceEncoder:
             return None
         return self._network.second(self._place.put(self._mel(speech)[None, :most_frames]))[0].cpu()
 
+    def windows(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
+        """Gives the same as `summaries` of each window of 1.6 s by itself, [windows, 1024]."""
+        return [None if heard is None else heard[2].clone() for heard in self._hear(sounds)]
+
     def _hear(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[_Heard | None]:
         known = [self._remembered(sound) for sound in sounds]
         new = [i for i, (sound, heard) in enumerate(zip(sounds, known, strict=True)) if sound is not None and not heard]
@@ -137,9 +143,11 @@ class VoiceEncoder:
         )
         for i, (own, moments, frames) in enumerate(parts):
             if len(own):
-                mean, square = moments.sum(0) / frames.sum()
-                deviation = (square - mean.square()).clamp_min(0).sqrt()
-                found[i] = nn.functional.normalize(own.mean(dim=0), dim=0), torch.cat([mean, deviation])
+                found[i] = (
+                    nn.functional.normalize(own.mean(dim=0), dim=0),
+                    _summary(moments.sum(0) / frames.sum()),
+                    _summary(moments / frames[:, None, None]),
+                )
         return found
 
     def _partials(self, sound: NDArray[np.float32] | None) -> tuple[Tensor, Tensor]:
@@ -150,7 +158,7 @@ class VoiceEncoder:
         speech = without_silences(raise_volume(sound)) if sound is not None else np.zeros(0, dtype=np.float32)
         if len(speech) < LEAST_SPEECH_S * SAMPLE_RATE_HZ:
             return torch.empty(0, _PARTIAL_FRAMES, _MELS), torch.empty(0, dtype=torch.int64)
-        starts = _partial_starts(len(speech))
+        starts = partial_starts(len(speech))
         end = (starts[-1] + _PARTIAL_FRAMES) * _HOP_SAMPLES
         mel = self._mel(np.pad(speech, (0, max(0, end - len(speech)))))
         frames = (len(speech) // _HOP_SAMPLES - torch.tensor(starts)).clamp(1, _PARTIAL_FRAMES)
@@ -169,8 +177,14 @@ class VoiceEncoder:
         return (self._filters @ spectrum.abs().square()).T
 
 
-_Heard = tuple[Tensor, Tensor]
-"""Embedding [256] and summary [1024] of a sound."""
+_Heard = tuple[Tensor, Tensor, Tensor]
+"""Embedding [256] and summary [1024] of a sound, and the summary of each of its windows [windows, 1024]."""
+
+
+def _summary(moments: Tensor) -> Tensor:
+    """Mean and deviation, [..., 1024], from the means of the states and of their squares, [..., 2, 512]."""
+    mean, square = moments.unbind(-2)
+    return torch.cat([mean, (square - mean.square()).clamp_min(0).sqrt()], -1)
 
 
 def shared(device: str | Place = "auto") -> VoiceEncoder:
@@ -244,19 +258,25 @@ def raise_volume(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def without_silences(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives the sound (float32 [n], 16 kHz) with its speech, and at most 90 ms of silence on each side of it.
+    """Gives the sound (float32 [n], 16 kHz) with its speech, and at most 90 ms of silence on each side of it."""
+    kept = kept_samples(samples)
+    return samples[: len(kept)][kept]
+
+
+def kept_samples(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tells of each sample of the whole 30 ms frames whether `without_silences` leaves it.
 
     A frame counts as speech when more than half of the eight frames around it do: a click is no speech, a stop
     consonant no silence.
     """
     speech = _speech_frames(samples)
     if not speech.any():
-        return samples[:0]
+        return np.zeros(0, np.bool_)
     padded = np.pad(speech.astype(np.int64), ((_SMOOTHING_FRAMES - 1) // 2, _SMOOTHING_FRAMES // 2))
     often = np.convolve(padded, np.ones(_SMOOTHING_FRAMES, dtype=np.int64), "valid") > _SMOOTHING_FRAMES // 2
     around = np.pad(often, _KEPT_SILENCE_FRAMES)
     kept = np.convolve(around, np.ones(2 * _KEPT_SILENCE_FRAMES + 1, dtype=np.int64), "valid") > 0
-    return samples[: len(speech) * _FRAME_SAMPLES][np.repeat(kept, _FRAME_SAMPLES)]
+    return np.repeat(kept, _FRAME_SAMPLES)
 
 
 def _speech_frames(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -271,7 +291,7 @@ def _speech_frames(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.array([detector.is_speech(frame.tobytes(), SAMPLE_RATE_HZ) for frame in frames], np.bool_)
 
 
-def _partial_starts(samples: int) -> list[int]:
+def partial_starts(samples: int) -> list[int]:
     """Gives the first mel frame of each window."""
     frames = -(-(samples + 1) // _HOP_SAMPLES)
     starts = list(range(0, max(1, frames - _PARTIAL_FRAMES + _PARTIAL_STEP + 1), _PARTIAL_STEP))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from support.streams_fakes import a_segment
 
-from mer_agent.overlap import REMEMBERED, Floor
+from mer_agent.overlap import FEATURE, REMEMBERED, Floor, by_ear
 from mer_agent.segmenter import Speech, Stage
-from mer_agent.streams.types import SAMPLE_RATE_HZ, Segment
+from mer_agent.streams.types import SAMPLE_RATE_HZ, Segment, Utterance
 
 
 def said(start_s: float, end_s: float, source: str) -> Segment:
@@ -58,3 +59,12 @@ def test_what_is_remembered_is_bounded_and_covers_the_longest_utterance() -> Non
     floor = heard(*spans)  # type: ignore[arg-type]
     assert sum(map(len, floor._spans.values())) == REMEMBERED
     assert floor.shared(said(499.5 - 25, 499.6 - 24, "audio-0")), "25 s is the longest that an utterance may be"
+
+
+@pytest.mark.parametrize(
+    ("by_times", "likely", "overlap"),
+    [(None, 0.9, True), (None, 0.1, False), (None, None, None), (False, 0.9, False), (True, 0.1, True)],
+)
+def test_the_sound_tells_where_times_can_t(by_times: bool | None, likely: float | None, overlap: bool | None) -> None:
+    features = {} if likely is None else {FEATURE: torch.tensor([likely])}
+    assert by_ear(Utterance("u", None, 0, 1, overlap=by_times), features).overlap is overlap
