@@ -41,8 +41,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a fusion model; the epoch is chosen on validation, the test split is only reported."""
+    seeds = seed or list(range(5))
     if live:
-        _train_live(context, seed or [0, 1, 2], data_dir or context.obj.settings.data.dir, folder)
+        _train_live(context, seeds, data_dir or context.obj.settings.data.dir, folder)
         return
     with agent_extra():
         from mer_agent.models.training import runs
@@ -52,7 +53,6 @@ def train(
     def progress(of_seed: int, epoch: int, loss: float, weighted_f1: float) -> None:
         say(f"seed {of_seed}  epoch {epoch + 1:3}/{recipe.epochs}  loss {loss:.3f}  validation {weighted_f1:.2f}")
 
-    seeds = seed or list(range(5))
     say(FIRST_TIME)
     finished = runs.train_seeds(
         recipe, data, data_dir or context.obj.settings.data.dir, seeds, folder, device=device, progress=progress
