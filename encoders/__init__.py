@@ -4,6 +4,7 @@
 
     text        what was said    text/mpnet@1, text/mpnet-layers@1, text/minilm@1
     text_emotion  after which turns  text/mpnet-emotion@1, and text/mpnet-lower@1 of the same pass (text_lower, turns)
+    text_judged  and what it makes of that  text/mpnet-judged@1
     tokens      its words one by one  text/mpnet-tokens@1, a sequence (sequences)
     voice       the voice        audio/ge2e@1
     voice_steps  the same, step by step  audio/ge2e-steps@1, a sequence

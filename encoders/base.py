@@ -136,6 +136,12 @@ def _mpnet_lower(place: Place) -> Encoder:
     return LowerTextEncoder(place)
 
 
+def _mpnet_judged(place: Place) -> Encoder:
+    from mer_agent.encoders.text_judged import JudgedTextEncoder
+
+    return JudgedTextEncoder(place)
+
+
 def _mpnet_tokens(place: Place) -> Encoder:
     from mer_agent.encoders.tokens import TokenEncoder
 
@@ -202,6 +208,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "text/mpnet-layers@1": _mpnet_layers,
     "text/mpnet-emotion@1": _mpnet_emotion,
     "text/mpnet-lower@1": _mpnet_lower,
+    "text/mpnet-judged@1": _mpnet_judged,
     "text/mpnet-tokens@1": _mpnet_tokens,
     "text/minilm@1": _minilm,
     "text/words@1": _words,

@@ -27,8 +27,7 @@ from torch import Tensor
 from mer_agent.encoders.sequences import STEPS
 from mer_agent.errors import DataError
 from mer_agent.models.batch import Batch
-from mer_agent.models.perception.text_features import FEATURE as IN_CONTEXT
-from mer_agent.models.perception.text_features import Conversation, in_context
+from mer_agent.models.perception.text_features import IN_CONTEXT, Conversation, in_context
 
 IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 SPLITS = ("train", "valid", "test")
@@ -79,12 +78,13 @@ def load_iemocap(
     values: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     for feature in features:
-        if feature == IN_CONTEXT:
+        if feature in IN_CONTEXT:
             values[feature], present[feature] = in_context(
                 [
                     Conversation.of(d["dialogue"], d["split"], ((u["speaker"], u["text"]) for u in d["utterances"]))
                     for d in dialogues
-                ]
+                ],
+                feature,
             )
         elif feature.startswith("text/"):
             values[feature], present[feature] = text_features(feature, texts, encode_texts)
@@ -278,7 +278,7 @@ def _encoder(feature: str) -> EncodeTexts:
         return TokenEncoder().encode_texts
     if feature == LowerTextEncoder.feature:
         return LowerTextEncoder().encode_texts
-    if feature == IN_CONTEXT:
+    if feature in IN_CONTEXT:
         raise DataError(f"{feature} reads whole dialogues: only iemocap and meld have it")
     encoder = TextEncoder(feature.removeprefix("text/").partition("@")[0])
     if encoder.feature != feature:

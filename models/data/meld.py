@@ -22,8 +22,7 @@ from torch import Tensor
 from mer_agent.errors import DataError
 from mer_agent.models.data.datasets import PROSODY_COLUMNS, Corpus, EncodeTexts, text_features
 from mer_agent.models.data.dialogues import Dialogue, Line, Table, gathered, ordered
-from mer_agent.models.perception.text_features import FEATURE as IN_CONTEXT
-from mer_agent.models.perception.text_features import Conversation, in_context
+from mer_agent.models.perception.text_features import IN_CONTEXT, Conversation, in_context
 
 MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 """In the order of the indices in the published feature files."""
@@ -56,9 +55,10 @@ def load_meld(
     values: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     for feature in features:
-        if feature == IN_CONTEXT:
+        if feature in IN_CONTEXT:
             values[feature], present[feature] = in_context(
-                [Conversation.of(d.name, d.split, ((line.speaker, line.text) for line in d.lines)) for d in dialogues]
+                [Conversation.of(d.name, d.split, ((line.speaker, line.text) for line in d.lines)) for d in dialogues],
+                feature,
             )
         elif feature.startswith("text/"):
             values[feature], present[feature] = text_features(feature, [line.text for line in lines], encode_texts)

@@ -21,9 +21,12 @@ from torch import Tensor
 from mer_agent.encoders import shipped
 from mer_agent.encoders.place import fastest
 from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder
+from mer_agent.encoders.text_judged import JudgedTextEncoder, Judges
 from mer_agent.streams.types import Turn
 
 FEATURE = TextEmotionEncoder.feature
+IN_CONTEXT = (FEATURE, JudgedTextEncoder.feature)
+"""What depends on the turns before."""
 
 FOLDS = 3
 """Parts of the training split, each left out by one of the adapters."""
@@ -49,14 +52,30 @@ def fold_of(dialogue: str, split: str) -> int:
     return zlib.crc32(dialogue.encode()) % FOLDS if split == "train" else -1
 
 
-def in_context(conversations: Sequence[Conversation], device: str = "auto") -> tuple[Tensor, Tensor]:
-    """Gives `text/mpnet-emotion@1` of every turn, float32 [N, 768], and where it is present, bool [N].
+def in_context(
+    conversations: Sequence[Conversation], feature: str = FEATURE, device: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Gives a feature in `IN_CONTEXT` of every turn, float32 [N, its dimension], and where it is present, bool [N].
 
     It is computed in whatever precision is fastest here.
 
     Raises:
         WeightsError: the encoder's weights are not here.
     """
+    states, present = _states(conversations, device)
+    if feature == FEATURE:
+        return states, present
+    parts = torch.tensor([fold_of(c.name, c.split) for c in conversations for _ in c.turns])
+    judges = {part: Judges(None if part < 0 else part) for part in set(parts.tolist())}
+    judged = torch.zeros(len(states), next(iter(judges.values())).dimension)
+    for part, judge in judges.items():
+        own = (parts == part) & present
+        judged[own] = judge(states[own])
+    return judged, present
+
+
+def _states(conversations: Sequence[Conversation], device: str) -> tuple[Tensor, Tensor]:
+    """Gives `text/mpnet-emotion@1` of every turn, computed once."""
     told = [[c.name, c.split, [[turn.speaker, turn.text] for turn in c.turns]] for c in conversations]
     weights = shipped.read_card(NAME).sha256
     key = hashlib.sha256(json.dumps([weights, told]).encode()).hexdigest()[:32]

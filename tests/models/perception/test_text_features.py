@@ -7,6 +7,8 @@ from mer_agent.models.data.corpora import load
 from mer_agent.models.perception import text_features
 from mer_agent.models.perception.text_features import FEATURE, Conversation, fold_of, in_context
 
+JUDGED = "text/mpnet-judged@1"
+
 
 class Echo:
     """An encoder whose vector says which adapter it has, who spoke, how long the words and how many turns before."""
@@ -74,6 +76,25 @@ def test_the_corpora_have_it(tmp_path, name, make):
     assert (training.features[FEATURE][:, 0] >= 0).all()
     assert (corpus.part("test").features[FEATURE][:, 0] == -1).all()
     assert torch.equal(training.features[FEATURE][:, 1].long(), training.speakers)
+
+
+def test_a_training_dialogue_is_judged_by_the_judge_that_did_not_learn_from_it(monkeypatch):
+    class Sign:
+        dimension = 2
+
+        def __init__(self, without):
+            self._part = torch.tensor([-1.0 if without is None else without])
+
+        def __call__(self, states):
+            return torch.stack([self._part.expand(len(states)), states[:, 0]], -1)
+
+    monkeypatch.setattr(text_features, "Judges", Sign)
+    names = [f"train_dia{at}" for at in range(12)]
+    values, present = in_context([*map(conversation, names), conversation("test_dia0", "test")], JUDGED)
+    assert present.tolist() == [True, False, True] * 13
+    assert torch.equal(values[:, 0], values[:, 1])
+    assert values[::3, 0].tolist() == [*(fold_of(name, "train") for name in names), -1]
+    assert not values[1].any()
 
 
 def test_a_data_set_without_dialogues_is_told(tmp_path):
