@@ -61,13 +61,24 @@ _BARE = "graph alone"
 
 
 _ADAPTED = "text/mpnet-emotion@1"
-_WORDING = {"frozen": ALL_TEXT, "adapted": _ADAPTED, "both": (ALL_TEXT, _ADAPTED)}
+_JUDGED = ("text/mpnet-lower@1", "text/mpnet-judged@1")
+_WORDING = {"frozen": ALL_TEXT, "adapted": _ADAPTED, "both": (ALL_TEXT, _ADAPTED), "judged": _JUDGED}
 
 
 def _adapted(
-    data: str, name: str, modalities: tuple[Modality, ...], *, bidirectional: bool = False, **targets: Any
+    data: str,
+    name: str,
+    modalities: tuple[Modality, ...],
+    *,
+    chosen: str = "both",
+    bidirectional: bool = False,
+    **targets: Any,
 ) -> tuple[Row, ...]:
-    """Gives a row for each text encoder: frozen, taught emotion in dialogue, and the two side by side."""
+    """Gives a row for each text encoder: frozen, taught emotion in dialogue, and the two side by side.
+
+    On MELD also one of what the taught one's judges say; on IEMOCAP's left-out thirds that did worse than both. The
+    targets are those of the row that was `chosen`.
+    """
     return tuple(
         Row(
             f"{name}: {wording}",
@@ -76,9 +87,10 @@ def _adapted(
             modalities=modalities,
             changes={"replace": {ALL_TEXT: features}},
             shipped=True,
-            **(targets if wording == "both" else {}),
+            **(targets if wording == chosen else {}),
         )
         for wording, features in _WORDING.items()
+        if wording != "judged" or data == "meld"
     )
 
 
@@ -115,9 +127,9 @@ PLANS: dict[str, Plan] = {
                 aim=72.5,
             ),
             Row(
-                "MELD-7, causal, both text encoders",
+                "MELD-7, causal, what the text encoder's judges say",  # chosen on left-out thirds of training
                 data="meld",
-                changes={"replace": {ALL_TEXT: _WORDING["both"]}},
+                changes={"replace": {ALL_TEXT: _JUDGED}},
                 shipped=True,
                 must=63.0,
                 aim=64.7,
@@ -143,8 +155,8 @@ PLANS: dict[str, Plan] = {
     "adapted": Plan(
         "Text encoder frozen, or taught emotion in dialogue",
         (
-            *_adapted("meld", "MELD-7, text + prosody", (), must=63.0, aim=64.7),
-            *_adapted("meld", "MELD-7, text", ("text",), must=62.0, aim=64.5),
+            *_adapted("meld", "MELD-7, text + prosody", (), chosen="judged", must=63.0, aim=64.7),
+            *_adapted("meld", "MELD-7, text", ("text",), chosen="judged", must=62.0, aim=64.5),
             *_adapted("iemocap", "IEMOCAP-6, text + voice + prosody", (), must=69.5, aim=72.5),
             *_adapted("iemocap", "IEMOCAP-6, text", ("text",), must=65.5, aim=68.5),
             *_adapted("iemocap", "IEMOCAP-6, all, both ways", (), bidirectional=True, must=70.4, aim=74.1),
