@@ -87,7 +87,12 @@ ELSEWHERE: dict[tuple[str, str], dict[str, Any]] = {
     ("joint-fusion", "meld"): {"batch_dialogues": 16},
     # Each clip is a dialogue: as many in a batch as in the paper, and nothing that one could have felt before it.
     **{
-        ("joint-fusion", f"acted-{fold}"): {"batch_dialogues": 32, "epochs": 12, "shape": {"context": 0}}
+        ("joint-fusion", f"acted-{fold}"): {
+            "batch_dialogues": 32,
+            "epochs": 12,
+            "pick": "best",
+            "shape": {"context": 0},
+        }
         for fold in range(5)
     },
 }
