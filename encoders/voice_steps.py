@@ -49,4 +49,4 @@ class VoiceStepsEncoder:
         if states is None:
             return None
         whole = len(states) // STEP_FRAMES
-        return lay_out(states[: whole * STEP_FRAMES].unflatten(0, (whole, STEP_FRAMES)).mean(1), most)
+        return lay_out(states[: whole * STEP_FRAMES].view(whole, STEP_FRAMES, -1).mean(1), most)
