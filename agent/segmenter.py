@@ -3,7 +3,8 @@
     silence --(voiced for onset_ms)--> speech --(unvoiced for hangover_ms)--> silence, and a Segment is given
 
 A frame is voiced when its probability reaches `threshold`, or `exit_threshold` while the frame before was voiced
-(hysteresis, so that a soft syllable doesn't end a word). Speech that grows longer than `longest_ms` is cut where speech
+(hysteresis, so that a soft syllable doesn't end a word), and unless it is much softer than what was said of late
+(`foreground`). Speech that grows longer than `longest_ms` is cut where speech
 was least likely in its last third. A segment's sound gets up to `padding_ms` around the speech, but no sample is ever
 in two segments. Times are rounded up to whole frames of 32 ms, `longest_ms` down. No asyncio, no model and no clock in
 here: the same frames always give the same segments.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from mer_agent.config.settings import SegmenterSettings
+from mer_agent.foreground import Foreground
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, ClosedBy, Segment
 from mer_agent.streams.vad import FRAME_SAMPLES, Reblocker, VadStream
 
@@ -72,6 +74,7 @@ class Segmenter:
         self._longest = settings.longest_ms // _FRAME_MS
         self._least_hangover = max(1, _frames(settings.least_hangover_ms)) if settings.least_hangover_ms else None
         self._every = _frames(settings.news_ms)
+        self._foreground = Foreground()
         self._heard: list[_Heard] = []  # frames that are in no segment yet and may still get into one
         self._first: int | None = None  # index in `_heard` of the first frame of the utterance, None in silence
         self._last = 0  # index of its last voiced frame
@@ -121,8 +124,9 @@ class Segmenter:
             discontinuity: the frame doesn't follow on from the last one, so an open utterance ends there.
         """
         segments = self.finish() if discontinuity else []
+        near = self._foreground.holds(probability, samples, _FRAME_MS / 1000)
         floor = self.settings.exit_threshold if self._heard and self._heard[-1].voiced else self.settings.threshold
-        self._heard.append(_Heard(samples, start_ns, probability, probability >= floor))
+        self._heard.append(_Heard(samples, start_ns, probability, near and probability >= floor))
         if self._first is None:
             self._listen()
         if self._first is not None:

@@ -8,7 +8,7 @@
   it, and as the agent has it when there is no face: nothing.
 
 Noises are made here: babble of six voices of other speakers, chords with a beat, and a hum of 50 Hz with its harmonics.
-The ratio of speech to noise counts the speech alone, without its pauses.
+The ratio of speech to noise is that of the middle one of the turns, without pauses: softer ones have less.
 """
 
 from __future__ import annotations
@@ -175,12 +175,19 @@ def _noisy(
 
 
 def mixed(clean: Sound, noise: Sound, truth: Sequence[Truth], ratio_db: float) -> Sound:
-    """Gives both, the noise `ratio_db` below the speech; softer as a whole where it would be clipped."""
+    """Gives both, the noise `ratio_db` below the middle one of the turns; softer as a whole where it would be clipped.
+
+    Not below their mean: acted shouts are 20 dB louder than whispers, and the mean is theirs.
+    """
     edges = [(t.start_ns * SAMPLE_RATE_HZ // NS_PER_S, t.until_ns * SAMPLE_RATE_HZ // NS_PER_S) for t in truth]
-    speech = np.concatenate([clean[first:last] for first, last in edges])
-    power, other = (float(np.mean(np.square(x, dtype=np.float64))) for x in (speech, noise))
+    power = float(np.median([_power(clean[first:last]) for first, last in edges]))
+    other = _power(noise)
     both = clean + noise * np.float32(np.sqrt(power / max(other, 1e-12) * 10 ** (-ratio_db / 10)))
     return (both / max(1.0, float(np.abs(both).max()))).astype(np.float32)
+
+
+def _power(sound: Sound) -> float:
+    return float(np.mean(np.square(sound, dtype=np.float64)))
 
 
 def talker(length: int, voices: Sequence[Sound], random: np.random.Generator) -> Sound:

@@ -41,6 +41,15 @@ def test_the_ratio_counts_speech_without_its_pauses(ratio_db: int) -> None:
     assert 10 * np.log10(power / np.mean(added**2)) == pytest.approx(ratio_db, abs=0.1)
 
 
+def test_the_ratio_is_that_of_the_middle_turn_and_not_of_the_loudest() -> None:
+    clean = np.full(3 * SAMPLE_RATE_HZ, 0.01, np.float32)
+    clean[:SAMPLE_RATE_HZ] = 0.5  # a shout
+    noise = np.random.default_rng(0).normal(0, 1, len(clean)).astype(np.float32)
+    truth = [Truth(start_ns=at * NS_PER_S, end_ns=(at + 1) * NS_PER_S) for at in range(3)]
+    added = mixed(clean, noise, truth, 20) - clean
+    assert 10 * np.log10(0.01**2 / np.mean(added**2)) == pytest.approx(20, abs=0.1)
+
+
 def test_what_would_be_clipped_is_softer_as_a_whole() -> None:
     clean = np.full(SAMPLE_RATE_HZ, 0.9, np.float32)
     both = mixed(clean, clean, [Truth(start_ns=0, end_ns=NS_PER_S)], 0)
