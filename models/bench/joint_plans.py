@@ -1,8 +1,8 @@
 """What the accuracy bench trains of joint-vector fusion: the tables of its paper, and two that it doesn't have.
 
 On IEMOCAP the sound is one vector of the speaker encoder and one of prosody, since recordings are not at hand; on acted
-speech it is the mel-spectrogram, and what the speaker encoder hears step by step. The paper's ablations are given there as differences of weighted F1: here they are
-added to its 68.66.
+speech it is the mel-spectrogram, and what the speaker encoder hears step by step. The paper's ablations are given there
+as differences of weighted F1: here they are added to its 68.66.
 """
 
 from __future__ import annotations
