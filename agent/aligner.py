@@ -103,4 +103,4 @@ def _size_bytes(frame: VideoFrame) -> int:
 
 def with_words(utterance: Utterance, transcript: Transcript) -> Utterance:
     """The utterance with its words. An empty transcript is no text: that modality is then absent."""
-    return replace(utterance, transcript=transcript if transcript.text else None)
+    return replace(utterance, transcript=transcript if transcript.text else None, hearing=transcript.hearing)

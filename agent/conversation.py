@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from mer_agent.encoders.base import Encoder
+from mer_agent.encoders.base import Encoder, hears_recogniser
 from mer_agent.percept import Percept, Reader, encode
 from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Transcript, Turn, Utterance
@@ -99,7 +99,9 @@ class Conversation:
         self._stream = stream
         self._why = why
         self._abstain_below = abstain_below
-        self._encoders = tuple(encoder for encoder in encoders if encoder.modality != "text")
+        others = [encoder for encoder in encoders if encoder.modality != "text"]
+        self._encoders = tuple(encoder for encoder in others if not hears_recogniser(encoder))
+        self._listeners = tuple(encoder for encoder in others if hears_recogniser(encoder))
         self._reader = Reader([encoder for encoder in encoders if encoder.modality == "text"])
         self._speakers = speakers
         self._labels = tuple(labels)
@@ -121,6 +123,7 @@ class Conversation:
 
     def read(self, utterance: Utterance, heard: Percept) -> Percept:
         """Encodes the words ahead of `judge`, which need not do it if it is who it seems and no turn came meanwhile."""
+        heard = self._listen(utterance, heard)
         speaker = self._who(utterance, heard, learn=False).speaker
         return replace(heard, reading=self._reader.read(replace(utterance, speaker=speaker), self._past_turns()))
 
@@ -142,7 +145,7 @@ class Conversation:
     def echo(self, utterance: Utterance, heard: Percept, speaker: int) -> Prediction:
         """Judges the dialogue system's own voice. Its words are in the conversation already, so nothing is added."""
         utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
-        known = self._reader.complete(utterance, heard, self._past_turns())
+        known = self._complete(utterance, heard, self._past_turns())
         prediction = self._predict(utterance, known, "final", lambda: self._stream.preview(speaker, known.features))
         return replace(prediction, degraded=prediction.degraded or "echo: the dialogue system's own voice")
 
@@ -166,7 +169,7 @@ class Conversation:
 
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()
-        known = self._reader.complete(utterance, heard, past)
+        known = self._complete(utterance, heard, past)
         readable = self._reader.knows(utterance, learn=True)
         moved: dict[str, Mapping[str, float]] = {}
 
@@ -186,7 +189,7 @@ class Conversation:
         """Gives the emotion as if the utterance ended now; nothing is learned or remembered of it."""
         guess = self._who(utterance, heard, learn=False)
         utterance = replace(utterance, speaker=guess.speaker, speaker_confidence=guess.confidence)
-        known = self._reader.complete(utterance, heard, self._past_turns())
+        known = self._complete(utterance, heard, self._past_turns())
         return self._predict(
             utterance, known, "partial", lambda: self._stream.preview(utterance.speaker, known.features)
         )
@@ -281,6 +284,14 @@ class Conversation:
             turns[judged.number] = Turn(utterance.speaker, utterance.text)
         self._past = sorted(turns.items())[-PAST_TURNS:]
 
+    def _complete(self, utterance: Utterance, heard: Percept, past: tuple[Turn, ...]) -> Percept:
+        return self._reader.complete(utterance, self._listen(utterance, heard), past)
+
+    def _listen(self, utterance: Utterance, heard: Percept) -> Percept:
+        """Adds what takes the recogniser's hearing, unless it is there."""
+        left = [encoder for encoder in self._listeners if encoder.feature not in heard.timings_ms]
+        return heard.beside(encode(left, utterance)) if left else heard
+
     def _past_turns(self) -> tuple[Turn, ...]:
         return tuple(turn for _, turn in self._past)
 
@@ -294,7 +305,7 @@ class Conversation:
 
 def _light(prediction: Prediction) -> Prediction:
     """The prediction without sound and pictures, to be kept."""
-    return replace(prediction, utterance=replace(prediction.utterance, audio=None, frames=()))
+    return replace(prediction, utterance=replace(prediction.utterance, audio=None, hearing=None, frames=()))
 
 
 def _since_ms(begun: float) -> float:

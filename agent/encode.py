@@ -83,7 +83,7 @@ async def encode(
     weights.set_directory(settings.weights.dir)
     base.limit_threads(settings.encoders.threads)
     encoders = tuple(_encoders(settings, wanted, with_text, say))
-    reads = with_text or any(encoder.modality == "text" for encoder in encoders)
+    reads = with_text or any(encoder.modality == "text" or base.hears_recogniser(encoder) for encoder in encoders)
     words = engines.create(settings.transcriber, weights.path) if reads else _NoWords()
     watcher = FaceWatcher(weights.path("yunet")) if any(encoder.modality == "visual" for encoder in encoders) else None
     notebook, inference = _Notebook(), ThreadInference()

@@ -29,6 +29,15 @@ class Percept:
         """The same with the milliseconds of the stages before it."""
         return replace(self, timings_ms={**stages_ms, **self.timings_ms})
 
+    def beside(self, other: Percept) -> Percept:
+        """The same with the features of another one, what they cost, and what failed."""
+        return replace(
+            self,
+            features={**self.features, **other.features},
+            timings_ms={**self.timings_ms, **other.timings_ms},
+            failed=(*self.failed, *other.failed),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -76,12 +85,7 @@ class Reader:
         reading = heard.reading
         if reading is None or reading.of != (utterance.text, self.knows(utterance), utterance.speaker, past):
             reading = self.read(utterance, past)
-        read = reading.percept
-        return Percept(
-            {**heard.features, **read.features},
-            {**heard.timings_ms, **read.timings_ms},
-            (*heard.failed, *read.failed),
-        )
+        return replace(heard, reading=None).beside(reading.percept)
 
     def forget(self) -> None:
         """Forgets the last words."""

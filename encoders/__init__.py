@@ -9,7 +9,7 @@
     voice       the voice        audio/ge2e@1
     voice_steps  the same, step by step  audio/ge2e-steps@1, a sequence
     mel         its picture      audio/mel@1, a sequence
-    voice_emotion  the emotion in it  audio/emotion@1
+    voice_emotion  the emotion in it  audio/emotion@2
     prosody     how it was said  audio/prosody@1, by pitch, loudness, harmonicity, syllables (framing, lags)
 
 `weights` finds pretrained weights: listed in catalogue.toml, pulled by `carriers` or `hub`, kept by `storing`.

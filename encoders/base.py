@@ -49,6 +49,14 @@ def languages(encoder: Encoder) -> frozenset[str] | None:
     return None if named is None else frozenset(named)
 
 
+def hears_recogniser(encoder: Encoder) -> bool:
+    """Whether an encoder of sound makes more of an utterance once its words have been looked for (`types.Hearing`).
+
+    An encoder says so by a true attribute `hears_recogniser`; before that it has to manage without.
+    """
+    return bool(getattr(encoder, "hears_recogniser", False))
+
+
 def limit_threads(threads: int) -> None:
     """Lets torch and numpy use so many CPU threads: several models that each take all cores fight for them.
 
@@ -214,7 +222,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
     "audio/ge2e-steps@1": _voice_steps,
-    "audio/emotion@1": _voice_emotion,
+    "audio/emotion@2": _voice_emotion,
     "audio/mel@1": _mel,
     "audio/overlap@1": _overlap,
     "audio/prosody@1": _prosody,

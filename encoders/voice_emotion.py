@@ -1,6 +1,6 @@
-"""Voice to the emotion in it: `audio/emotion@1`, a recurrent network over log-mel, trained by this project.
+"""Voice to the emotion in it: `audio/emotion@2`, a recurrent network over log-mel, trained by this project.
 
-Recipe 1:
+Recipe 2:
 
 1. power in 64 mel bands, 25 ms Hann windows every 10 ms, in dB, at most 80 dB below the loudest band;
 2. frames at either end that are 40 dB softer than the loudest one are left out, and the mean of the others is taken
@@ -8,7 +8,9 @@ Recipe 1:
 3. two convolutions, each of which halves the rate, a bidirectional LSTM, attention over time;
 4. beside them mean and deviation over time of what the speaker encoder's second and third layer hear
    (`voice.VoiceEncoder.summaries`), which the agent computes anyway; a learned vector where that found no speech;
-5. a linear layer from both to 100 numbers. From those alone another one told the emotions in training.
+5. and the same of what the recogniser's encoder made of the sound on its way to the words (`types.Hearing`), which
+   costs nothing; a learned vector where another recogniser was at work, or none;
+6. a linear layer from all three to 100 numbers. From those alone another one told the emotions in training.
 
 Of sound without five frames of kind 2 (less than 65 ms, or silence) there is no feature. More than `LONGEST_S` is cut.
 Source of the shape (Bi-LSTM, attention, linear to 100): Shou et al. 2023, AR-IIGCN, whose audio features are made so.
@@ -34,6 +36,10 @@ from mer_agent.errors import WeightsError
 from mer_agent.streams.types import SAMPLE_RATE_HZ, Modality, Turn, Utterance
 
 DIMENSION = 100
+RECOGNISER = "whisper-base"
+"""Whose hearing is read; another one's is another language."""
+HEARING = 2 * 512
+"""Mean and deviation of its states."""
 LONGEST_S = 60.0
 """What comes later is not heard; live utterances are cut well before."""
 LEAST_FRAMES = 5
@@ -56,23 +62,20 @@ class VoiceShape:
     units: int = 128
     """Of the LSTM, in each direction."""
     summary: int = 128
-    """What the speaker encoder's summary is narrowed to."""
+    """What the speaker encoder's summary is narrowed to, and the recogniser's hearing."""
     dropout: float = 0.3
 
 
 class VoiceNetwork(nn.Module):
     """Voices to features and logits.
 
-    A batch is log-mel [batch, frames, 64], how many frames of each are real (int64 [batch], on the CPU), and summaries
-    [batch, 1024], NaN where there is none.
+    A batch is log-mel [batch, frames, 64], how many frames of each are real (int64 [batch], on the CPU), summaries
+    of the speaker encoder [batch, 1024] and hearings of the recogniser [batch, 1024], NaN where there is none.
 
     Args:
         classes: emotions told apart in training.
         shape: sizes.
     """
-
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(self, classes: int, shape: VoiceShape | None = None) -> None:
         super().__init__()
@@ -84,23 +87,21 @@ class VoiceNetwork(nn.Module):
         self.forwards = nn.LSTM(shape.channels, shape.units, batch_first=True)
         self.backwards = nn.LSTM(shape.channels, shape.units, batch_first=True)
         self.attention = nn.Linear(2 * shape.units, 1)
-        self.register_buffer("mean", torch.zeros(voice.SUMMARY))
-        self.register_buffer("deviation", torch.ones(voice.SUMMARY))
-        self.narrow = nn.Linear(voice.SUMMARY, shape.summary)
-        self.unheard = nn.Parameter(torch.zeros(shape.summary))
-        self.linear = nn.Linear(2 * shape.units + shape.summary, DIMENSION)
+        self.voice = Narrow(voice.SUMMARY, shape)
+        self.hearing = Narrow(HEARING, shape)
+        self.linear = nn.Linear(2 * shape.units + 2 * shape.summary, DIMENSION)
         self.head = nn.Linear(DIMENSION, classes)
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, mel: Tensor, frames: Tensor, summary: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, frames: Tensor, summary: Tensor, hearing: Tensor) -> Tensor:
         """Gives logits [batch, classes]."""
-        logits: Tensor = self.head(self.dropout(self.features(mel, frames, summary)))
+        logits: Tensor = self.head(self.dropout(self.features(mel, frames, summary, hearing)))
         return logits
 
-    def features(self, mel: Tensor, frames: Tensor, summary: Tensor) -> Tensor:
+    def features(self, mel: Tensor, frames: Tensor, summary: Tensor, hearing: Tensor) -> Tensor:
         """Gives [batch, 100], each between -1 and 1."""
-        both = torch.cat([self._over_time(mel, frames), self._narrowed(summary)], 1)
-        return torch.tanh(self.linear(self.dropout(both)))
+        parts = torch.cat([self._over_time(mel, frames), self.voice(summary), self.hearing(hearing)], 1)
+        return torch.tanh(self.linear(self.dropout(parts)))
 
     def _over_time(self, mel: Tensor, frames: Tensor) -> Tensor:
         x = mel.transpose(1, 2)  # [batch, 64, frames]
@@ -121,12 +122,33 @@ class VoiceNetwork(nn.Module):
         pooled: Tensor = (weight.unsqueeze(2) * states).sum(1)
         return pooled
 
-    def _narrowed(self, summary: Tensor) -> Tensor:
+
+class Narrow(nn.Module):
+    """Brings summaries [batch, width] to fewer numbers [batch, summary]; a learned vector for those that are NaN."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, shape: VoiceShape) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.linear = nn.Linear(width, shape.summary)
+        self.absent = nn.Parameter(torch.zeros(shape.summary))
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, summary: Tensor) -> Tensor:
+        """Gives [batch, summary]."""
         there = ~summary[:, :1].isnan()
         standard = ((summary.nan_to_num() - self.mean) / self.deviation).clamp(-5, 5)
-        narrow = functional.relu(self.narrow(self.dropout(standard))).float()
-        chosen: Tensor = torch.where(there, narrow, self.unheard)
+        chosen: Tensor = torch.where(there, functional.relu(self.linear(self.dropout(standard))).float(), self.absent)
         return chosen
+
+    def standardise(self, summaries: Tensor) -> None:
+        """Takes mean and deviation of each number from summaries [N, width], those that are NaN left out."""
+        known = summaries[~summaries[:, 0].isnan()]
+        self.mean.copy_(known.mean(0))
+        self.deviation.copy_(known.std(0).clamp_min(1e-3))
 
 
 class VoiceEmotionEncoder:
@@ -140,9 +162,10 @@ class VoiceEmotionEncoder:
         WeightsError: they are missing, damaged or of another recipe, or `ge2e` has not been pulled.
     """
 
-    feature = "audio/emotion@1"
+    feature = "audio/emotion@2"
     modality: Modality = "audio"
     dimension = DIMENSION
+    hears_recogniser = True
 
     def __init__(self, device: str | Place = "auto", folder: Path | None = None) -> None:
         self._place = Place.of(device)
@@ -167,6 +190,7 @@ class VoiceEmotionEncoder:
         mels = [None if (speech := utterance.speech) is None else log_mel(speech) for utterance in utterances]
         # The padding is cut there in any case, and this is the very sound that `audio/ge2e@1` is made of.
         summaries = self._voice.summaries([utterance.audio for utterance in utterances])
+        hearings = [hearing_of(utterance) for utterance in utterances]
         heard = [i for i, mel in enumerate(mels) if mel is not None]
         found: list[tuple[Tensor, Tensor] | None] = [None] * len(mels)
         # Of like length together, so that little is spent on padding.
@@ -174,8 +198,8 @@ class VoiceEmotionEncoder:
         for at in range(0, len(heard), _LARGEST_BATCH):
             some = heard[at : at + _LARGEST_BATCH]
             batch, frames = pad([mel for i in some if (mel := mels[i]) is not None])
-            summary = stack([summaries[i] for i in some])
-            features = self._network.features(self._place.put(batch), frames, self._place.put(summary))
+            summary, hearing = (self._place.put(stack([every[i] for i in some])) for every in (summaries, hearings))
+            features = self._network.features(self._place.put(batch), frames, summary, hearing)
             likely = self._network.head(features).softmax(-1).cpu()
             for i, row, own in zip(some, features.float().cpu(), likely, strict=True):
                 found[i] = row.clone(), own.clone()  # or each would keep the whole batch alive
@@ -204,9 +228,15 @@ def pad(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return nn.utils.rnn.pad_sequence(list(mels), batch_first=True), torch.tensor([len(mel) for mel in mels])
 
 
+def hearing_of(utterance: Utterance) -> Tensor | None:
+    """Gives what `RECOGNISER` heard of an utterance, [1024]; None where it wasn't asked."""
+    hearing = utterance.hearing
+    return torch.from_numpy(hearing.summary) if hearing is not None and hearing.weights == RECOGNISER else None
+
+
 def stack(summaries: Sequence[Tensor | None]) -> Tensor:
-    """Gives summaries as one batch [batch, 1024], NaN where there is none."""
-    absent = torch.full((voice.SUMMARY,), float("nan"))
+    """Gives summaries, or hearings, as one batch [batch, 1024], NaN where there is none."""
+    absent = torch.full((voice.SUMMARY,), float("nan"))  # both are as wide
     return torch.stack([absent if summary is None else summary for summary in summaries])
 
 

@@ -119,7 +119,7 @@ class PartialWords:
         self._free_s = begun_s + took_s / self._load
         if utterance_id == self._id:  # else it is over
             words = self._agreement.look(found.words)
-            self._latest = replace(words, language=found.language, languages=found.languages)
+            self._latest = replace(words, language=found.language, languages=found.languages, hearing=found.hearing)
 
 
 def _plain(word: Word) -> str:

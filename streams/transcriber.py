@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_agent.errors import ConfigError, MissingExtraError, WeightsError
-from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Segment, Transcript, Word
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Hearing, Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +42,8 @@ _WINDOWS_S = (15, 20, 30)
 _ROOM_S = 1.0
 """Silence that is left behind the words at least, so that the model finds their end."""
 _FRAMES_PER_S = 100
+_STATES_PER_S = 50
+"""The encoder halves the rate of its frames."""
 
 
 def window_s(samples: int) -> int:
@@ -88,6 +90,7 @@ class Heard:
     """What the words are written in."""
     languages: Mapping[str, float] = field(default_factory=dict)
     """Language -> probability, the likeliest."""
+    hearing: Hearing | None = None
 
 
 def suspicion(heard: Heard, audio: NDArray[np.float32], guards: Guards | None = None) -> str | None:
@@ -176,7 +179,7 @@ class Transcriber:
         if reason is not None:
             self.guarded[reason] += 1
             log.debug("transcript emptied: %s", reason)
-            return Transcript("", confidence=0.0)
+            return Transcript("", confidence=0.0, hearing=heard.hearing)
         end_ns = segment.audio_start_ns + len(segment.audio) * NS_PER_S // SAMPLE_RATE_HZ
         words = tuple(
             Word(
@@ -189,7 +192,19 @@ class Transcriber:
         )
         confidence = sum(word.probability for word in words) / len(words)
         text = "".join(word[0] for word in heard.words).strip()
-        return Transcript(text, words, confidence=confidence, language=heard.language, languages=heard.languages)
+        return Transcript(
+            text,
+            words,
+            confidence=confidence,
+            language=heard.language,
+            languages=heard.languages,
+            hearing=heard.hearing,
+        )
+
+    def listen(self, audio: NDArray[np.float32]) -> Hearing:
+        """Gives what the encoder makes of a sound (float32 [n], 16 kHz), without its words; waits for it."""
+        model, sound = self._prepared(audio)
+        return self._hearing(model.encode(model.feature_extractor(sound)), len(audio))
 
     def close(self) -> None:
         """Takes no more segments and drops those that wait; the one being worked on ends by itself, soon."""
@@ -200,18 +215,11 @@ class Transcriber:
 
     def _hear(self, audio: NDArray[np.float32]) -> Heard:
         """Runs the model, in the thread."""
-        if self._model is None:
-            self._model = self._load()
-        window = window_s(len(audio))
-        self._model.frames = window * _FRAMES_PER_S
-        # Filled up with silence, as in training. faster-whisper's own filling (zeros among the features) is no silence,
-        # and cuts short utterances even shorter.
-        sound = np.zeros(window * SAMPLE_RATE_HZ, np.float32)
-        sound[: len(audio)] = np.nan_to_num(audio[: len(sound)], nan=0.0, posinf=0.0, neginf=0.0)
+        model, sound = self._prepared(audio)
         language, languages = self._language, dict[str, float]()
         if language is None:
-            language, languages = _language(self._model, sound)
-        segments, _ = self._model.transcribe(
+            language, languages = _language(model, sound)
+        segments, _ = model.transcribe(
             sound,
             language=language,
             beam_size=self._beam_size,
@@ -229,10 +237,32 @@ class Transcriber:
         # A segment fits into one window. Asked for more, the model would go on to the silence behind the last word,
         # which takes as long again and gives invented words.
         part = next(iter(segments), None)
+        hearing = self._hearing(model.last[1], len(audio)) if model.last else None
         if part is None:
-            return Heard((), language=language, languages=languages)
+            return Heard((), language=language, languages=languages, hearing=hearing)
         words = tuple((word.word, word.start, word.end, word.probability) for word in part.words or ())
-        return Heard(words, part.avg_logprob, part.no_speech_prob, part.compression_ratio, language, languages)
+        return Heard(words, part.avg_logprob, part.no_speech_prob, part.compression_ratio, language, languages, hearing)
+
+    def _prepared(self, audio: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+        """Gives the model, set to the window of this sound, and the sound as it fills that window."""
+        if self._model is None:
+            self._model = self._load()
+        window = window_s(len(audio))
+        self._model.frames = window * _FRAMES_PER_S
+        # Filled up with silence, as in training. faster-whisper's own filling (zeros among the features) is no silence,
+        # and cuts short utterances even shorter.
+        sound = np.zeros(window * SAMPLE_RATE_HZ, np.float32)
+        sound[: len(audio)] = np.nan_to_num(audio[: len(sound)], nan=0.0, posinf=0.0, neginf=0.0)
+        return self._model, sound
+
+    def _hearing(self, states: Any, samples: int) -> Hearing:
+        """Gives mean and deviation of the encoder's states ([1, states, width], CTranslate2's) while there is sound."""
+        if states.device == "cuda":
+            import ctranslate2  # faster-whisper brings it
+
+            states = states.to_device(ctranslate2.Device.cpu)
+        own = np.asarray(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)].astype(np.float32)
+        return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]))
 
     def _load(self) -> Any:
         try:

@@ -90,6 +90,16 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Hearing:
+    """What a recogniser's own encoder made of the sound, before any word: it knows more than the words."""
+
+    weights: str
+    """Of the recogniser, such as "whisper-base": other ones' numbers mean something else."""
+    summary: NDArray[np.float32]
+    """Mean and deviation of its last states over the time of the sound, float32 [2 * width]."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """What was said. `confidence` is the recogniser's mean word probability (0..1)."""
 
@@ -102,6 +112,8 @@ class Transcript:
     """Code of the language that the words are written in, None where nobody said."""
     languages: Mapping[str, float] = field(default_factory=dict)
     """Code -> probability that this language was spoken, the likeliest; empty where nobody looked."""
+    hearing: Hearing | None = field(default=None, compare=False)
+    """None where the recogniser doesn't tell. The same words are the same whatever was heard beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,8 @@ class Utterance:
     """Whose microphone or sound track it came from."""
     overlap: bool | None = None
     """Whether somebody else spoke meanwhile; None where nobody can tell."""
+    hearing: Hearing | None = None
+    """What the recogniser made of the sound, once it was asked, even if it found no words."""
 
     @property
     def text(self) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mer_agent.encoders.prosody import ProsodyEncoder
-from mer_agent.encoders.voice import VoiceEncoder
 from mer_agent.judging.truth import Case, Truth
-from mer_agent.models.live import composed, live_speech
+from mer_agent.models.live import composed
 from mer_agent.models.live.held_out_voice import HeldOutVoice
 from mer_agent.models.live.train_live import HELD_OUT
 
@@ -31,18 +29,10 @@ def compose(
         WeightsError: the voice encoders' weights are not here.
     """
     voice = HeldOutVoice(data_dir, encoders, HELD_OUT, say)
-    values, present = live_speech.heard(voice.clips, say)
-    row_of = {clip: row for row, clip in enumerate(voice.clips)}
+    alone = {example.clip: example.alone[0] for example in voice.examples}
     cases = []
     for one in composed.compose(composed.held_out(data_dir, HELD_OUT), folder, count, seed):
-        trained = []
-        for clip in one.clips:
-            row = row_of[clip]
-            heard = {
-                feature: values[feature][row] if present[feature][row] else None
-                for feature in (VoiceEncoder.feature, ProsodyEncoder.feature)
-            }
-            trained.append({**heard, voice.feature: voice.as_trained(clip)})
+        trained = [{**alone[clip], voice.feature: voice.as_trained(clip)} for clip in one.clips]
         truth = tuple(Truth.model_validate(turn.model_dump()) for turn in one.turns)
         cases.append(Case(one.path, one.corpus, truth, tuple(trained)))
     return cases, voice

@@ -91,7 +91,7 @@ class Player:
         seats: Mapping[str, int] = {}
         if "speakers" not in live:
             cutter, seats = Seated(cutter, case.truth), case.speakers
-        words: Words = self._words if "words" in live else GivenWords(case.truth)
+        words: Words = self._words if "words" in live else GivenWords(case.truth, self._words)
         kept = [encoder for encoder in self._encoders if encoder.modality != without]
         encoders: tuple[Encoder, ...] = tuple(kept)
         if "features" not in live:

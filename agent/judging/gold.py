@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mer_agent.encoders.base import Encoder
+from mer_agent.encoders.base import Encoder, hears_recogniser
 from mer_agent.judging.truth import Truth
 from mer_agent.perception import Words
 from mer_agent.segmenter import Cutter, Speech
@@ -119,17 +119,24 @@ class Seated:
 
 
 class GivenWords:
-    """Knows what was said: the words whose middle lies in a segment."""
+    """Knows what was said: the words whose middle lies in a segment.
 
-    def __init__(self, truth: Sequence[Truth]) -> None:
+    Args:
+        truth: the utterances.
+        recogniser: is asked all the same, for what it hears beside the words.
+    """
+
+    def __init__(self, truth: Sequence[Truth], recogniser: Words | None = None) -> None:
         self._words = [(one, word) for one in truth for word in one.timed()]
+        self._recogniser = recogniser
 
     async def transcribe(self, segment: Segment) -> Transcript:
         """Gives the words of a segment; where it is a true utterance, those of that utterance alone."""
         said = [(one, w) for one, w in self._words if segment.start_ns <= (w.start_ns + w.end_ns) // 2 < segment.end_ns]
         own = [(one, w) for one, w in said if (one.start_ns, one.until_ns) == (segment.start_ns, segment.end_ns)]
         words: tuple[Word, ...] = tuple(word for _, word in own or said)
-        return Transcript(" ".join(word.text for word in words), words)
+        heard = None if self._recogniser is None else await self._recogniser.transcribe(segment)
+        return Transcript(" ".join(word.text for word in words), words, hearing=heard.hearing if heard else None)
 
 
 class RememberedWords:
@@ -172,6 +179,7 @@ class RememberedEncoder:
 
     def __init__(self, encoder: Encoder, given: Mapping[Span, Tensor | None] | None = None) -> None:
         self.feature, self.modality, self.dimension = encoder.feature, encoder.modality, encoder.dimension
+        self.hears_recogniser = hears_recogniser(encoder)
         self._encoder = encoder
         self._given = dict(given or {})
         self._found: dict[object, Tensor | None] = {}
@@ -192,7 +200,7 @@ class RememberedEncoder:
                 rows.append(self._given[span])
                 continue
             heard = 0 if one.audio is None else len(one.audio)
-            key = (one.speaker, one.text, past) if self.modality == "text" else (*span, heard)
+            key = (one.speaker, one.text, past) if self.modality == "text" else (*span, heard, one.hearing is None)
             if key not in self._found:
                 (self._found[key],) = self._encoder.encode([one], [past])
             rows.append(self._found[key])

@@ -92,7 +92,11 @@ def as_cut(samples: NDArray[np.float32]) -> Utterance:
     Of the whole clip, whose silences are as long as its speech, duration and loudness would be those of no live
     utterance.
     """
-    first, last = speech_of(samples)
+    return cut_at(samples, *speech_of(samples))
+
+
+def cut_at(samples: NDArray[np.float32], first: int, last: int) -> Utterance:
+    """Gives the speech from sample `first` up to `last` as the segmenter would, with a little sound around it."""
     begin, end = max(0, first - _PADDING), min(len(samples), last + _PADDING)
     at_ns = [at * NS_PER_S // SAMPLE_RATE_HZ for at in (first, last, begin)]
     return Utterance("", None, at_ns[0], at_ns[1], audio=samples[begin:end], audio_start_ns=at_ns[2])

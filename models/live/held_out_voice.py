@@ -1,4 +1,4 @@
-"""`audio/emotion@1` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
+"""`audio/emotion@2` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
 
 The shipped network learned RAVDESS and EmoDB, all speakers and their labels. For the speakers of one fold there is a
 network that was trained without them; a linear map brings its numbers to where the shipped one has them, as for
@@ -30,12 +30,12 @@ class HeldOutVoice:
 
     Args:
         data_dir: holds speech/ravdess and speech/emodb.
-        folder: where the runs of `mer-agent train-encoder voice` are, or are made (5 minutes of one core).
+        folder: where the runs of `mer-agent train-encoder voice` are, or are made (half an hour of one core).
         fold: whose speakers it doesn't know.
         say: takes a line of progress.
 
     Attributes:
-        clips: all clips, of all folds, as the training of the live model has them.
+        examples: all clips, of all folds, and what is heard of them.
 
     Raises:
         DataError: a corpus is missing, or the runs are not those of the shipped encoder.
@@ -45,6 +45,7 @@ class HeldOutVoice:
     feature = VoiceEmotionEncoder.feature
     modality: Modality = "audio"
     dimension = VoiceEmotionEncoder.dimension
+    hears_recogniser = True
 
     def __init__(self, data_dir: Path, folder: Path, fold: int, say: Callable[[str], None] = lambda _: None) -> None:
         recipe = train_voice.VoiceRecipe()
@@ -60,13 +61,14 @@ class HeldOutVoice:
             for name, own in states.items():
                 network = VoiceNetwork(len(LABELS), recipe.shape)
                 network.load_state_dict(own)
-                found[name] = live_speech.features(network, examples, 0)
+                found[name] = train_voice.features(network, examples, 0)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial")
             save_file(found, partial)
             partial.replace(path)
         kept = load_file(path)
-        self.clips = [one.clip for one in examples]
+        self.examples = examples
+        self._clips = [one.clip for one in examples]
         known = torch.tensor([one.clip.fold != fold for one in examples])
         self._fold, self._inputs, self._outputs = kept["fold"], kept["fold"][known], kept["all"][known]
         with tempfile.TemporaryDirectory(prefix="mer-agent-") as made:
@@ -89,8 +91,8 @@ class HeldOutVoice:
         return [None if row is None else self._mapped(row) for row in rows]
 
     def as_trained(self, clip: Clip) -> Tensor:
-        """Gives [100] of a whole clip, as a model that learns from such clips reads it."""
-        return self._mapped(self._fold[self.clips.index(clip)])
+        """Gives [100] of a clip as it was recorded, as a model that learns from such clips reads it."""
+        return self._mapped(self._fold[self._clips.index(clip)])
 
     def _mapped(self, row: Tensor) -> Tensor:
         return live_speech.mapped(self._inputs, self._outputs, row[None])[0].clamp(-1, 1)

@@ -32,7 +32,7 @@ TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
     "text/mpnet-emotion@1",
     "text/mpnet-lower@1",
     "audio/ge2e@1",
-    "audio/emotion@1",
+    "audio/emotion@2",
     "audio/prosody@1",
     "visual/ferplus@1",
 )
@@ -70,6 +70,12 @@ class Mix:
     wrong_face: float = 0.2
     blank_face: float = 0.25
     """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
+    clean: float = 0.4
+    """Of the voices, those without room, noise or telephone."""
+    wordless: float = 0.15
+    """Of the voices, those that no recogniser has heard."""
+    foreign: float = 0.5
+    """Of the voices, those that are read by a network that doesn't know their corpus."""
     spoken: float = 0.75
     """Acted clips that come with words that say nothing."""
     begins: float = 0.15
@@ -97,8 +103,9 @@ class Pool:
     is_long: Tensor
     """Whether a dialogue [D], by its number, is IEMOCAP's."""
     voices: Batch
-    """Clips, each a dialogue of its own."""
-    distorted: Tensor
+    """Clips, each a dialogue of its own, as they were recorded."""
+    versions: Mapping[str, tuple[Tensor, Tensor]]
+    """By feature id, values [A, B, C, N, dimension] and presence [A, B, C, N] of their `live_speech.VERSIONS`."""
     faces: Batch
     blank_words: Mapping[str, Tensor]
     """By feature id, text features [P, 768] of P sentences that carry no emotion."""
@@ -121,12 +128,18 @@ def from_iemocap(corpus: Corpus, mix: Mix) -> Corpus:
     return replace(corpus, label_set="meld7", labels=MELD_LABELS, batch=replace(corpus.batch, labels=labels))
 
 
-def from_speech(speech: Speech, rows: Sequence[int], labels: Sequence[str], dimensions: dict[str, int]) -> Batch:
-    """Gives these clips, each a dialogue of one utterance."""
+def from_speech(
+    speech: Speech,
+    rows: Sequence[int],
+    labels: Sequence[str],
+    dimensions: dict[str, int],
+    version: tuple[int, int, int] = (0, 0, 0),
+) -> Batch:
+    """Gives these clips in one of their versions, each a dialogue of one utterance."""
     at = torch.tensor(rows)
     own = relabelled(torch.tensor([speech.clips[i].label for i in rows]), labels, FROM_SPEECH)
-    values = {name: value[at] for name, value in speech.values.items()}
-    present = {name: value[at] for name, value in speech.present.items()}
+    values = {name: value[version][at] for name, value in speech.values.items()}
+    present = {name: value[version][at] for name, value in speech.present.items()}
     return filled(values, present, own, dimensions)
 
 
@@ -220,16 +233,21 @@ class Mixer:
         features, present = dict(batch.features), dict(batch.present)
         voice = self._like("voices", batch.labels, self._mix.wrong_voice)
         voice[~self._chance(many, self._mix.voice)[batch.dialogue]] = -1
-        self._lend(features, present, VOICE, self._voice_of(voice), voice >= 0)
-        alone = (voice >= 0) & ~present[GE2E]
-        self._lend(features, present, GE2E, self._pool.voices.features[GE2E][voice], alone)
+        lent = self._voices(voice)
+        alone = {VOICE: voice >= 0, GE2E: (voice >= 0) & ~present[GE2E]}
+        for name, where in alone.items():
+            values, there = lent[name]
+            self._lend(features, present, name, values, where & there)
         self._show(features, present, batch.labels, self._chance(many, self._mix.face)[batch.dialogue])
         return replace(batch, features=features, present=present)
 
-    def _voice_of(self, rows: Tensor) -> Tensor:
-        """The clips' voices, half of them distorted."""
-        clean = self._pool.voices.features[VOICE][rows]
-        return torch.where(self._chance(len(rows), 0.5)[:, None], self._pool.distorted[rows], clean)
+    def _voices(self, rows: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The clips' features and where they are present, each clip in one of its versions."""
+        versions, mix = self._pool.versions, self._mix
+        copy = 1 + self._pick(len(rows), versions[VOICE][0].shape[2] - 1)
+        copy[self._chance(len(rows), mix.clean)] = 0
+        at = (*(self._chance(len(rows), share).long() for share in (mix.foreign, mix.wordless)), copy, rows)
+        return {name: (values[at], present[at]) for name, (values, present) in versions.items()}
 
     def _show(self, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor, who: Tensor) -> None:
         if not len(self._pool.faces):
@@ -250,7 +268,9 @@ class Mixer:
         """Acted clips in rows, some with words that say nothing, some with faces."""
         rows = self._balanced("voices", self._mix.clips)
         batch = _rows(self._pool.voices, rows)
-        features, present = {**batch.features, VOICE: self._voice_of(rows)}, dict(batch.present)
+        features, present = dict(batch.features), dict(batch.present)
+        for name, (values, there) in self._voices(rows).items():
+            features[name], present[name] = values, there
         words = self._pick(len(rows), len(self._pool.blank_words[TEXT]))
         spoken = self._chance(len(rows), self._mix.spoken)
         for name, values in self._pool.blank_words.items():

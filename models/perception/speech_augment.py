@@ -86,14 +86,33 @@ def opus(sound: Sound, bits_per_s: int = 12_000) -> Sound:
 
 
 def _noise(length: int, others: Sound, random: np.random.Generator) -> Sound:
-    """Gives white, pink or brown noise, or other voices."""
-    kind = random.integers(4)
+    """Gives white, pink or brown noise, other voices, or tones: machines hum, and music plays."""
+    kind = random.integers(5)
     if kind == 3 and len(others):
         at = int(random.integers(len(others)))
         return np.resize(np.roll(others, -at), length).astype(np.float32)
+    if kind == 4:
+        return _tones(length, random)
     spectrum = np.fft.rfft(random.standard_normal(length))
     spectrum /= np.maximum(1, np.arange(len(spectrum))) ** (0.5 * min(int(kind), 2))
     return np.asarray(np.fft.irfft(spectrum, length), np.float32)
+
+
+def _tones(length: int, random: np.random.Generator) -> Sound:
+    """Gives one to four tones at once with overtones, steady or struck again and again, at a random pitch each time."""
+    struck = random.random() < 0.5
+    step = int(random.uniform(0.2, 1.0) * SAMPLE_RATE_HZ) if struck else length
+    t = np.arange(max(1, step)) / SAMPLE_RATE_HZ
+    fade = np.exp(-random.uniform(1.0, 8.0) * t) if struck else np.ones(len(t))
+    tones, roll_off = int(random.integers(1, 5)), random.uniform(0.5, 2.0)
+    parts = []
+    for _ in range(-(-length // len(t))):
+        part = 0.02 * random.standard_normal(len(t))
+        for pitch_hz in np.exp(random.uniform(np.log(40.0), np.log(800.0), tones)):
+            for k in range(1, 9):
+                part += np.sin(2 * np.pi * pitch_hz * k * t + random.uniform(0, 6)) / k**roll_off
+        parts.append(part * fade)
+    return np.concatenate(parts)[:length].astype(np.float32)
 
 
 def vary(mels: list[Tensor], most: int, random: torch.Generator) -> tuple[Tensor, Tensor]:

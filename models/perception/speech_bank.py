@@ -1,7 +1,12 @@
-"""What the voice encoder is trained on, computed once: log-mel and summary of each clip, clean and distorted."""
+"""What is learned from of each acted clip, computed once: its features as the agent would hear it, clean and distorted.
+
+Every copy is cut as the segmenter would cut it. A distorted one has another room, noise, microphone or telephone, and
+edges that are some hundredths of a second off: a live utterance's are never where they would be without the noise.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,72 +16,116 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_agent.encoders.voice import shared
-from mer_agent.encoders.voice_emotion import log_mel, stack
-from mer_agent.models.data.speech_data import FOLDS, Clip, sound
-from mer_agent.models.perception.speech_augment import Sound, distort
+from mer_agent.encoders import weights
+from mer_agent.encoders.prosody import ProsodyEncoder
+from mer_agent.encoders.voice import VoiceEncoder, shared
+from mer_agent.encoders.voice_emotion import RECOGNISER, log_mel, stack
+from mer_agent.models.data.speech_data import FOLDS, Clip, cut_at, sound, speech_of
+from mer_agent.models.perception.speech_augment import distort
+from mer_agent.streams.transcriber import Transcriber
+from mer_agent.streams.types import SAMPLE_RATE_HZ, Utterance
 
-COPIES = 1
+COPIES = 2
 """Distorted copies of each clip."""
 _AT_ONCE = 24
+_OFF_S = 0.08
+"""How far the edges of a distorted copy are off, at most."""
+ALONE = (VoiceEncoder.feature, ProsodyEncoder.feature)
+"""Features that the voice network doesn't read: the fusion model does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A clip and what the network reads of it: of the clean recording first, then of each distorted copy."""
+    """A clip, and what is heard of it: first of the clean recording, then of each distorted copy (K in all)."""
 
     clip: Clip
     mels: tuple[Tensor, ...]
-    """float16 [frames, 64]."""
+    """float16 [frames, 64], K of them."""
     summaries: Tensor
-    """[1 + COPIES, 1024], NaN where there is none."""
+    """Of the speaker encoder, [K, 1024], NaN where there is none."""
+    hearings: Tensor
+    """Of the recogniser's encoder, [K, 1024]."""
+    alone: tuple[dict[str, Tensor | None], ...]
+    """Of each copy the features `ALONE`, None where one is absent."""
 
 
 def load(clips: Sequence[Clip], folder: Path, say: Callable[[str], None]) -> list[Example]:
     """Gives the examples; a fold that was computed before is read from `folder`.
 
-    The file is a cache of this machine alone: remove it when the encoder's recipe or the data change.
+    The file is a cache of this machine alone, for these clips and so many copies: remove it when the encoders' recipes
+    change.
+
+    Raises:
+        WeightsError: `ge2e` or the recogniser's weights have not been pulled.
     """
     examples = []
     for fold in range(FOLDS):
         own = [clip for clip in clips if clip.fold == fold]
-        path = folder / f"voice-bank-{fold}.pt"
-        if not path.is_file():
+        path = folder / f"voice-bank-{fold}-{_key(own)}.pt"
+        if own and not path.is_file():
             say(f"hearing {len(own)} clips of fold {fold + 1}/{FOLDS}, clean and distorted")
             compute(own, path)
-        kept = torch.load(path, weights_only=True)
+        kept = torch.load(path, weights_only=True) if own else {}
         for clip in own:
-            mels, summaries = kept[_name(clip)]
-            examples.append(Example(clip, tuple(mels), summaries))
+            mels, summaries, hearings, alone = kept[_name(clip)]
+            examples.append(Example(clip, tuple(mels), summaries, hearings, tuple(alone)))
     return examples
 
 
 def compute(clips: Sequence[Clip], path: Path) -> None:
-    """Hears the clips and writes what the network reads of them to `path`."""
-    encoder = shared("cpu")
+    """Hears the clips and writes what is learned from them to `path`."""
+    encoder, prosody = shared("cpu"), ProsodyEncoder()
+    recogniser = Transcriber(weights.path(RECOGNISER), language="en", cpu_threads=1)
     kept = {}
     for at in range(0, len(clips), _AT_ONCE):
         some = clips[at : at + _AT_ONCE]
-        sounds = [copy for clip in some for copy in _copies(clip, clips)]
-        mels = [torch.zeros(1, 64) if (mel := log_mel(copy)) is None else mel for copy in sounds]
+        heard = [copy for clip in some for copy in _copies(clip, clips)]
+        mels = [torch.zeros(1, 64) if (mel := _mel(copy)) is None else mel for copy in heard]
+        sounds = [np.zeros(0, np.float32) if copy.audio is None else copy.audio for copy in heard]
         summaries = stack(encoder.summaries(sounds)).view(len(some), 1 + COPIES, -1)
+        hearings = torch.stack([torch.from_numpy(recogniser.listen(sound).summary) for sound in sounds])
+        hearings = hearings.view(len(some), 1 + COPIES, -1)
+        rows = zip(encoder.encode(heard), prosody.encode(heard), strict=True)
+        alone = [dict(zip(ALONE, row, strict=True)) for row in rows]
         for i, clip in enumerate(some):
-            own = mels[i * (1 + COPIES) : (i + 1) * (1 + COPIES)]
-            kept[_name(clip)] = [mel.half() for mel in own], summaries[i].clone()
+            own = slice(i * (1 + COPIES), (i + 1) * (1 + COPIES))
+            kept[_name(clip)] = (
+                [mel.half() for mel in mels[own]],
+                summaries[i].clone(),
+                hearings[i].clone(),
+                alone[own],
+            )
+    recogniser.close()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.save(kept, partial)
     partial.replace(path)
 
 
-def _copies(clip: Clip, clips: Sequence[Clip]) -> list[Sound]:
-    """Gives the clean sound and distorted ones, with another speaker of the same fold in the background."""
+def _mel(copy: Utterance) -> Tensor | None:
+    return None if (speech := copy.speech) is None else log_mel(speech)
+
+
+def _copies(clip: Clip, clips: Sequence[Clip]) -> list[Utterance]:
+    """Gives the clean utterance and distorted ones, with another speaker of the same fold in the background."""
     random = np.random.default_rng(crc32(_name(clip).encode()))
     others = [other for other in clips if other.speaker != clip.speaker]
     clean = sound(clip)
-    background = sound(others[random.integers(len(others))]) if others else clean[:0]
-    return [clean, *(distort(clean, background, random) for _ in range(COPIES))]
+    first, last = speech_of(clean)
+    copies = [cut_at(clean, first, last)]
+    for _ in range(COPIES):
+        background = sound(others[random.integers(len(others))]) if others else clean[:0]
+        off = (random.uniform(-_OFF_S, _OFF_S, 2) * SAMPLE_RATE_HZ).astype(int)
+        begin = max(0, first + int(off[0]))
+        end = min(len(clean), max(last + int(off[1]), begin + SAMPLE_RATE_HZ // 10))
+        copies.append(cut_at(distort(clean, background, random), begin, end))
+    return copies
 
 
 def _name(clip: Clip) -> str:
     return f"{clip.corpus}/{clip.path.stem}"
+
+
+def _key(clips: Sequence[Clip]) -> str:
+    names = "\0".join(_name(clip) for clip in clips)
+    return hashlib.sha256(f"{COPIES} {RECOGNISER} {names}".encode()).hexdigest()[:8]

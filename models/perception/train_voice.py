@@ -8,6 +8,7 @@ on the other), and one on everything, which is what is shipped; its own figures 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,9 @@ from mer_agent.models.training.metrics import confusion, scores
 
 TERMS = "non-commercial: trained on RAVDESS (CC BY-NC-SA 4.0) and EmoDB (free for research)"
 CORPORA = ("ravdess", "emodb")
+_AT_ONCE = 32
+CONDITIONS = ("clean", "distorted", "wordless")
+"""What a run is judged on: clean recordings, distorted copies, and clean ones that no recogniser has heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,11 @@ class VoiceRecipe:
     """Decay of the moving average of the weights, per step."""
     most_frames: int = 200
     unheard: float = 0.1
-    """How often the summary is left out."""
+    """How often the speaker encoder's summary is left out."""
+    wordless: float = 0.25
+    """How often the recogniser's hearing is left out."""
+    clean: float = 0.4
+    """Of the copies that are learned from, those without distortion."""
     shape: VoiceShape = field(default_factory=VoiceShape)
 
 
@@ -125,11 +133,15 @@ def _kept(
     learned, tested = _splits(examples)[name]
     begun = time.monotonic()
     network, loss = fit(learned, recipe, seed, lambda epoch, at: say(f"{name}  epoch {epoch + 1:2}  loss {at:.3f}"))
-    logits = predict(network, tested)
+    judged = {
+        "clean": predict(network, tested),
+        "distorted": predict(network, tested, 1),
+        "wordless": predict(network, tested, wordless=True),
+    }
     run = {
         "recipe": json.dumps(asdict(recipe)),
         "state": network.state_dict(),
-        "logits": logits,
+        "logits": judged,
         "labels": torch.tensor([one.clip.label for one in tested], dtype=torch.int64),
         "corpora": [one.clip.corpus for one in tested],
         "tested": len(tested),
@@ -153,7 +165,9 @@ def fit(
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     network = VoiceNetwork(len(LABELS), recipe.shape)
-    _standardise(network, examples)
+    network.voice.standardise(torch.cat([one.summaries for one in examples]))
+    network.hearing.standardise(torch.cat([one.hearings for one in examples]))
+    odds = torch.tensor([recipe.clean, *[(1 - recipe.clean) / speech_bank.COPIES] * speech_bank.COPIES])
     labels = torch.tensor([one.clip.label for one in examples])
     possible = torch.from_numpy(speech_data.possible([one.clip.corpus for one in examples]))
     weights = _weights(examples)
@@ -167,12 +181,14 @@ def fit(
         total = 0.0
         for rows in torch.randperm(len(examples), generator=random).split(recipe.batch):  # type: ignore[no-untyped-call]
             some = [examples[i] for i in rows.tolist()]
-            copies = torch.randint(1 + speech_bank.COPIES, (len(some),), generator=random).tolist()
+            copies = torch.multinomial(odds, len(some), replacement=True, generator=random).tolist()
             mel, frames = vary([one.mels[k] for one, k in zip(some, copies, strict=True)], recipe.most_frames, random)
             summary = torch.stack([one.summaries[k] for one, k in zip(some, copies, strict=True)])
-            summary[torch.rand(len(some), generator=random) < recipe.unheard] = float("nan")
+            hearing = torch.stack([one.hearings[k] for one, k in zip(some, copies, strict=True)])
+            for part, share in ((summary, recipe.unheard), (hearing, recipe.wordless)):
+                part[torch.rand(len(some), generator=random) < share] = float("nan")
             with torch.autocast("cpu", torch.bfloat16):
-                logits = network(mel, frames, summary)
+                logits = network(mel, frames, summary, hearing)
             loss = _loss(logits.float(), labels[rows], possible[rows], weights[rows], recipe.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -193,50 +209,65 @@ def fit(
 
 
 @torch.inference_mode()
-def predict(network: VoiceNetwork, examples: Sequence[Example], batch: int = 32) -> Tensor:
-    """Gives the logits of the clean recordings, [examples, labels], in full precision, as the live encoder computes."""
+def predict(network: VoiceNetwork, examples: Sequence[Example], copy: int = 0, *, wordless: bool = False) -> Tensor:
+    """Gives the logits [examples, labels] of one copy of each clip, in full precision, as the live encoder computes.
+
+    `wordless`: as if no recogniser had heard it.
+    """
+    logits: Tensor = network.head(features(network, examples, copy, wordless=wordless))
+    return logits
+
+
+@torch.inference_mode()
+def features(network: VoiceNetwork, examples: Sequence[Example], copy: int, *, wordless: bool = False) -> Tensor:
+    """Gives the network's features [examples, 100] of one copy of each clip."""
     network.eval()
-    parts = [torch.zeros(0, len(LABELS))]
-    for at in range(0, len(examples), batch):
-        some = examples[at : at + batch]
-        mel, frames = pad([one.mels[0].float() for one in some])
-        parts.append(network(mel, frames, torch.stack([one.summaries[0] for one in some])))
-    return torch.cat(parts)
+    found = torch.zeros(len(examples), network.linear.out_features)
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].mels[copy]))
+    for at in range(0, len(order), _AT_ONCE):
+        some = order[at : at + _AT_ONCE]
+        mel, frames = pad([examples[i].mels[copy].float() for i in some])
+        summary = torch.stack([examples[i].summaries[copy] for i in some])
+        hearing = torch.stack([examples[i].hearings[copy] for i in some])
+        if wordless:
+            hearing = torch.full_like(hearing, math.nan)
+        found[some] = network.features(mel, frames, summary, hearing)
+    return found
 
 
 def figures_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Gives unweighted average recall and weighted F1 of each fold and corpus, their means, and those across corpora.
 
-    A clip is judged among the labels that its corpus has; across corpora, among those that both have.
+    A clip is judged among the labels that its corpus has; across corpora, among those that both have. `distorted` and
+    `wordless` are of the same clips (`CONDITIONS`).
     """
-    folds: dict[str, list[dict[str, float]]] = {corpus: [] for corpus in CORPORA}
-    for fold in range(FOLDS):
-        for corpus in CORPORA:
-            names = [label for label in LABELS if label not in speech_data.MISSING[corpus]]
-            folds[corpus].append(_judge(found[f"fold-{fold}"], corpus, names))
     figures: dict[str, Any] = {}
-    for corpus, judged in folds.items():
-        for key in ("uar", "weighted_f1"):
-            values = [one[key] for one in judged]
-            figures[f"{corpus}_{key}"] = round(mean(values), 1)
-            figures[f"{corpus}_{key}_deviation"] = round(pstdev(values), 1)
+    folds = {}
+    for corpus in CORPORA:
+        names = [label for label in LABELS if label not in speech_data.MISSING[corpus]]
+        for condition in CONDITIONS:
+            judged = [_judge(found[f"fold-{fold}"], corpus, names, condition) for fold in range(FOLDS)]
+            name = corpus if condition == "clean" else f"{corpus}_{condition}"
+            for key in ("uar", "weighted_f1"):
+                values = [one[key] for one in judged]
+                figures[f"{name}_{key}"] = round(mean(values), 1)
+                figures[f"{name}_{key}_deviation"] = round(pstdev(values), 1)
+            folds[name] = [{key: round(value, 1) for key, value in one.items()} for one in judged]
     for corpus, other in zip(CORPORA, reversed(CORPORA), strict=True):
-        across = _judge(found[f"from-{corpus}"], other, SHARED)
+        across = _judge(found[f"from-{corpus}"], other, SHARED, "clean")
         figures |= {f"{corpus}_to_{other}_{key}": round(value, 1) for key, value in across.items()}
-    figures["folds"] = {
-        corpus: [{key: round(value, 1) for key, value in one.items()} for one in folds[corpus]] for corpus in CORPORA
-    }
-    figures["protocol"] = "5 folds without a common speaker, fixed epochs, one seed, clean recordings"
+    figures["folds"] = folds
+    figures["protocol"] = "5 folds without a common speaker, fixed epochs, one seed"
     return figures
 
 
-def _judge(run: Mapping[str, Any], corpus: str, names: Sequence[str]) -> dict[str, float]:
+def _judge(run: Mapping[str, Any], corpus: str, names: Sequence[str], condition: str) -> dict[str, float]:
     columns = torch.tensor([LABELS.index(name) for name in names])
     place = torch.full((len(LABELS),), -1)
     place[columns] = torch.arange(len(names))
     labels = place[run["labels"]]
     rows = (labels >= 0) & torch.tensor([one == corpus for one in run["corpora"]])
-    likely = run["logits"][rows][:, columns].softmax(-1)
+    likely = run["logits"][condition][rows][:, columns].softmax(-1)
     table = confusion(likely.argmax(-1), labels[rows], len(names)).double()
     recall = table.diagonal() / table.sum(1).clamp_min(1)
     return {"uar": 100 * float(recall.mean()), "weighted_f1": scores(likely, labels[rows], names)["weighted_f1"]}
@@ -255,10 +286,3 @@ def _weights(examples: Sequence[Example]) -> Tensor:
     keys = [(one.clip.corpus, one.clip.label) for one in examples]
     rarity = torch.tensor([keys.count(key) for key in keys], dtype=torch.float32).rsqrt()
     return rarity / rarity.mean()
-
-
-def _standardise(network: VoiceNetwork, examples: Sequence[Example]) -> None:
-    summaries = torch.cat([one.summaries for one in examples])
-    known = summaries[~summaries[:, 0].isnan()]
-    network.mean.copy_(known.mean(0))
-    network.deviation.copy_(known.std(0).clamp_min(1e-3))

@@ -80,11 +80,17 @@ def check(
     """Gives the comparison of a checkpoint with the shipped one on all parts; see `train_live.load` for the folders.
 
     Raises:
-        CheckpointError: one of them can't be loaded, or they tell other labels apart.
+        CheckpointError: one of them can't be loaded, they tell other labels apart, or one reads other features.
     """
     candidate, card = checkpoint.load_live(name_or_path)
     shipped, shipped_card = checkpoint.load_live(against)
     if card.labels != shipped_card.labels:
         raise CheckpointError(f"{card.name} and {shipped_card.name} have other labels: they can't be compared")
+    for path, own in ((name_or_path, card), (against, shipped_card)):
+        if gone := [spec.id for spec in own.features if spec.id not in train_live.RECIPE.features]:
+            raise CheckpointError(
+                f"{path} reads {', '.join(gone)}, which is in none of the sets to compare on (they have "
+                f"{', '.join(train_live.RECIPE.features)}); compare by mer-agent evaluate --end-to-end instead"
+            )
     parts = train_live.load(data_dir, encoders, train_live.RECIPE, Mix(), say).valid
     return compare(candidate, shipped, parts)

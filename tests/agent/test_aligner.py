@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from support.streams_fakes import a_segment
 
 from mer_agent.aligner import Aligner, FrameRing, with_words
-from mer_agent.streams.types import Face, Transcript, VideoFrame, Word
+from mer_agent.streams.types import Face, Hearing, Transcript, VideoFrame, Word
 
 S = 1_000_000_000
 
@@ -39,7 +39,9 @@ def test_words_come_later() -> None:
 
 def test_no_words_are_an_absent_modality() -> None:
     utterance = Aligner().utterance("u1", a_segment(0, np.ones(800, np.float32)))
-    assert with_words(utterance, Transcript("", confidence=0.0)).transcript is None
+    hearing = Hearing("whisper-base", np.ones(2, np.float32))
+    wordless = with_words(utterance, Transcript("", confidence=0.0, hearing=hearing))
+    assert (wordless.transcript, wordless.hearing) == (None, hearing)
 
 
 def test_only_the_first_picture_of_each_interval_is_kept() -> None:

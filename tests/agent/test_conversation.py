@@ -1,11 +1,12 @@
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 from support.fakes import FakeEncoder, FakeStream
 
 from mer_agent.conversation import PAST_TURNS, REVISABLE, SPEAKER_FEATURE, Conversation
 from mer_agent.streams.speakers import SpeakerGuess
-from mer_agent.streams.types import NS_PER_S, Prediction, Transcript, Turn, Utterance
+from mer_agent.streams.types import NS_PER_S, Hearing, Prediction, Transcript, Turn, Utterance
 
 LABELS = ("happy", "sad")
 
@@ -83,6 +84,27 @@ def test_the_text_encoder_sees_the_turns_before_with_anonymous_speakers_and_neve
         assert one.text == f"turn {number}"
         before = range(max(0, number - PAST_TURNS), number)
         assert past == tuple(Turn(earlier % 2, f"turn {earlier}") for earlier in before)
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["at the end", "in advance"])
+def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ahead: bool) -> None:
+    setup = Setup()
+    listener = FakeEncoder("audio/emotion@2", "audio", hears_recogniser=True)
+    setup.conversation = Conversation(
+        setup.stream, [listener, setup.voice], setup.speakers, labels=LABELS, label_set="two", model="fake"
+    )
+    early, hearing = utterance(0), Hearing("whisper-base", np.ones(2, np.float32))
+    heard = setup.conversation.hear(early)
+    assert not listener.seen
+    late = replace(early, hearing=hearing)
+    if ahead:
+        heard = setup.conversation.read(late, heard)
+    prediction = setup.conversation.judge(late, heard)
+    assert [one.hearing for one, _ in listener.seen] == [hearing]
+    assert setup.stream.calls == [("u0", 0, ("audio/emotion@2", SPEAKER_FEATURE))]
+    assert "audio/emotion@2" in prediction.timings_ms
+    setup.conversation.preview(utterance(1), setup.conversation.hear(utterance(1)))
+    assert listener.seen[-1][0].hearing is None, "it must do without while words are still being spoken"
 
 
 def test_words_of_a_language_that_the_encoder_does_not_know_are_not_read_and_no_turn_for_others() -> None:

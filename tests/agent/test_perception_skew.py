@@ -33,13 +33,14 @@ from mer_agent.judging.gold import GivenCuts
 from mer_agent.judging.truth import Truth
 from mer_agent.models.data import speech_data
 from mer_agent.models.data.speech_data import Clip, as_cut
-from mer_agent.models.live import live_faces, live_speech
-from mer_agent.models.perception import speech_bank
-from mer_agent.perception import Perception
+from mer_agent.models.live import live_faces
+from mer_agent.models.perception import speech_bank, train_voice
+from mer_agent.perception import Perception, Words
 from mer_agent.streams.clock import VirtualClock
 from mer_agent.streams.replay import ReplaySource
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.speakers import SpeakerTracker
+from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, Face, Transcript, Turn, Utterance, VideoFrame
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
@@ -57,7 +58,7 @@ def clip(tmp_path: Path) -> Clip:
     return Clip(tmp_path / "clip.wav", "made", "made-1", 0, 0)
 
 
-def live(path: Path, truth: Truth, *encoders: Encoder) -> dict[str, Tensor]:
+def live(path: Path, truth: Truth, *encoders: Encoder, words: Words | None = None) -> dict[str, Tensor]:
     """What the agent encodes of the one utterance in a recording."""
     notebook, thread = _Notebook(), inference.InlineInference()
     conversation = Conversation(notebook, encoders, SpeakerTracker(), labels=(), label_set="", model="none")
@@ -69,7 +70,7 @@ def live(path: Path, truth: Truth, *encoders: Encoder) -> dict[str, Tensor]:
         ReplaySource(path, clock=VirtualClock(), speed=float("inf")),
         GivenCuts([truth], Settings().segmenter.padding_ms),
         Aligner(),
-        Perception(FakeWords([""]), conversation, thread),
+        Perception(words or FakeWords([""]), conversation, thread),
         conversation,
         thread,
         ignore,
@@ -91,11 +92,17 @@ def test_voice_and_prosody_of_a_clip(clip: Clip) -> None:
 
 def test_the_emotion_in_a_voice(clip: Clip, tmp_path: Path) -> None:
     needs.weights("ge2e")
+    recogniser = Transcriber(needs.weights("whisper-base"))
     encoder = VoiceEmotionEncoder("cpu")
     (example,) = (one for one in speech_bank.load([clip], tmp_path, lambda text: None) if one.clip == clip)
-    learned = live_speech.features(encoder._network, [example], 0)[0]
-    whole = Truth(start_ns=0, end_ns=4 * NS_PER_S)
-    torch.testing.assert_close(live(clip.path, whole, encoder)[encoder.feature], learned, atol=AGREE, rtol=0)
+    learned = train_voice.features(encoder._network, [example], 0)[0]
+    cut = as_cut(speech_data.sound(clip))
+    truth = Truth(start_ns=cut.start_ns, end_ns=cut.end_ns)
+    found = live(clip.path, truth, encoder, words=recogniser)[encoder.feature]
+    torch.testing.assert_close(found, learned, atol=AGREE, rtol=0)
+    without = live(clip.path, truth, encoder)[encoder.feature]
+    assert not torch.allclose(without, learned, atol=AGREE), "it does hear the recogniser"
+    recogniser.close()
 
 
 def test_words_in_their_dialogue() -> None:

@@ -11,7 +11,9 @@ from support import needs, voices
 
 from mer_agent.encoders import shipped, voice
 from mer_agent.encoders.voice_emotion import (
+    HEARING,
     LONGEST_S,
+    RECOGNISER,
     VoiceEmotionEncoder,
     VoiceNetwork,
     VoiceShape,
@@ -21,7 +23,7 @@ from mer_agent.encoders.voice_emotion import (
     stack,
 )
 from mer_agent.errors import WeightsError
-from mer_agent.streams.types import NS_PER_S, Utterance
+from mer_agent.streams.types import NS_PER_S, Hearing, Utterance
 
 SHAPE = VoiceShape(channels=8, units=6, summary=5)
 LABELS = ("glad", "sad", "neither")
@@ -39,7 +41,7 @@ def folder(tmp_path: Path, network: VoiceNetwork) -> Path:
         tmp_path,
         "voice",
         network.state_dict(),
-        feature="audio/emotion@1",
+        feature="audio/emotion@2",
         recipe=recipe_of(SHAPE, LABELS),
         data="none",
         terms="none",
@@ -102,17 +104,21 @@ class TestLogMel:
 class TestNetwork:
     def test_a_batch_gives_what_each_gives_alone(self, network: VoiceNetwork) -> None:
         mels = [torch.randn(frames, 64) for frames in (5, 40, 200, 333)]
-        summaries = torch.randn(4, voice.SUMMARY)
-        together = network.features(*pad(mels), summaries)
+        summaries, hearings = torch.randn(4, voice.SUMMARY), torch.randn(4, HEARING)
+        together = network.features(*pad(mels), summaries, hearings)
         for i, mel in enumerate(mels):
-            assert torch.allclose(network.features(*pad([mel]), summaries[i : i + 1])[0], together[i], atol=1e-6)
+            alone = network.features(*pad([mel]), summaries[i : i + 1], hearings[i : i + 1])[0]
+            assert torch.allclose(alone, together[i], atol=1e-6)
 
-    def test_an_absent_summary_is_its_own_vector_and_touches_no_other(self, network: VoiceNetwork) -> None:
+    @pytest.mark.parametrize("which", [0, 1], ids=["summary", "hearing"])
+    def test_an_absent_one_is_its_own_vector_and_touches_no_other(self, network: VoiceNetwork, which: int) -> None:
         mels, there = [torch.randn(50, 64)] * 2, torch.randn(voice.SUMMARY)
-        absent, present = network.features(*pad(mels), stack([None, there]))
+        both = [stack([there, there]), stack([there, there])]
+        both[which] = stack([None, there])
+        absent, present = network.features(*pad(mels), *both)
         assert absent.isfinite().all()
         assert not torch.allclose(absent, present)
-        assert torch.allclose(present, network.features(*pad(mels[:1]), stack([there]))[0], atol=1e-6)
+        assert torch.allclose(present, network.features(*pad(mels[:1]), stack([there]), stack([there]))[0], atol=1e-6)
 
 
 @pytest.mark.real_weights
@@ -130,6 +136,22 @@ class TestEncoder:
         assert float(likely.sum()) == pytest.approx(1.0, abs=1e-5)
         assert encoder.labels == LABELS
 
+    def test_only_the_recogniser_that_it_learned_from_is_listened_to(self, folder: Path) -> None:
+        needs.weights("ge2e")
+        encoder, sound = VoiceEmotionEncoder("cpu", folder), voices.speech(1.0)
+        numbers = np.random.default_rng(0).standard_normal(HEARING).astype(np.float32)
+        alone, by_it, by_another = encoder.encode(
+            [
+                Utterance("a", None, 0, NS_PER_S, audio=sound, hearing=hearing)
+                for hearing in (None, Hearing(RECOGNISER, numbers), Hearing("whisper-tiny.en", numbers[:768]))
+            ]
+        )
+        assert alone is not None
+        assert by_it is not None
+        assert by_another is not None
+        assert torch.allclose(alone, by_another, atol=1e-6)
+        assert not torch.allclose(alone, by_it, atol=1e-3)
+
     def test_the_speaker_encoder_hears_a_voice_once_for_both_features(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -145,7 +167,7 @@ class TestEncoder:
             folder,
             "voice",
             network.state_dict(),
-            feature="audio/emotion@1",
+            feature="audio/emotion@2",
             recipe=recipe_of(VoiceShape(channels=9), LABELS),
             data="",
             terms="",

@@ -89,6 +89,18 @@ class FakeWord:
     probability: float
 
 
+class FakeStates:
+    """What CTranslate2's encoder gives."""
+
+    device = "cpu"
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def __array__(self, *settings: Any, **named: Any) -> np.ndarray:
+        return self._values
+
+
 class FakeModel:
     """Stands for faster-whisper: two words, then a second window that nobody asked for."""
 
@@ -102,6 +114,7 @@ class FakeModel:
         self.windows = 0
         self.model = SimpleNamespace(is_multilingual=True)
         self.spoken = {"en": 0.9, "de": 0.1}
+        self.last = None, FakeStates(np.arange(750, dtype=np.float32).repeat(2).reshape(1, 750, 2))
 
     def detect_language(self, audio: np.ndarray) -> tuple[str, float, list[tuple[str, float]]]:
         found = sorted(self.spoken.items(), key=lambda one: -one[1])
@@ -137,6 +150,21 @@ def transcriber(tmp_path: Path, model: FakeModel) -> Any:
     transcriber = Transcriber(tmp_path)
     yield transcriber
     transcriber.close()
+
+
+async def test_what_was_heard_beside_the_words_is_told_even_without_words(
+    transcriber: Transcriber, tmp_path: Path
+) -> None:
+    """Over the sound alone, not over the silence that fills its window up: here 50 states a second that count."""
+    for seconds, loud in ((2.0, True), (1.0, False)):
+        sound = np.tile(VOICE, 4)[: int(seconds * 16_000)] * np.float32(loud)
+        transcript = await transcriber.transcribe(a_segment(0.0, sound))
+        assert bool(transcript.text) is loud
+        assert transcript.hearing is not None
+        assert transcript.hearing.weights == tmp_path.name
+        states = np.arange(50 * seconds)
+        expected = [states.mean()] * 2 + [states.std()] * 2
+        np.testing.assert_allclose(transcript.hearing.summary, expected, rtol=1e-4)
 
 
 async def test_words_have_session_times(transcriber: Transcriber) -> None:
@@ -300,6 +328,10 @@ async def test_real_words_of_the_recorded_session() -> None:
             assert segment.audio_start_ns <= word.start_ns <= word.end_ns <= segment.end_ns + 200_000_000
     again = await transcriber.transcribe(segments[2])
     assert again == transcripts[2]  # temperature 0: the same sound, the same words
+    heard, listened = transcripts[2].hearing, transcriber.listen(segments[2].audio)
+    assert heard is not None
+    assert (heard.weights, heard.summary.shape) == ("whisper-base", (1024,))
+    np.testing.assert_allclose(listened.summary, heard.summary, atol=1e-3)
     transcriber.close()
 
 

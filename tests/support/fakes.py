@@ -38,6 +38,7 @@ class FakeEncoder:
     fails: bool = False
     seen: list[tuple[Utterance, tuple[Turn, ...]]] = field(default_factory=list)
     languages: tuple[str, ...] | None = None
+    hears_recogniser: bool = False
 
     @property
     def dimension(self) -> int:

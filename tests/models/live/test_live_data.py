@@ -22,6 +22,8 @@ SIZES = {TEXT: 3, LOWER: 3, GE2E: 2, VOICE: 2, PROSODY: 2, FACE: 2}
 MODALITY = {TEXT: "text", LOWER: "text", FACE: "visual"}
 SPECS = [FeatureSpec(name, MODALITY.get(name, "audio"), size) for name, size in SIZES.items()]
 CLASSES = len(MELD_LABELS)
+MARKS = tuple(k / 8 for k in range(8))
+"""By which a voice's versions differ."""
 
 
 def part(names: tuple[str, ...], mark: float, each: int = 4) -> Batch:
@@ -47,7 +49,14 @@ def pool() -> Pool:
         {name: (talks.features[name] + 0.5, talks.present[name]) for name in (TEXT, LOWER)},
         torch.tensor([False] * 4),
         voices,
-        voices.features[VOICE] + 0.25,
+        {  # a clean one and a distorted one, each heard by a recogniser or not, by one who knows the corpus or not
+            name: (
+                torch.stack([values + mark for mark in MARKS]).view(2, 2, 2, len(voices), -1),
+                voices.present[name].expand(2, 2, 2, -1),
+            )
+            for name, values in voices.features.items()
+            if name in (VOICE, GE2E, PROSODY)
+        },
         part((FACE,), 300.0),
         {name: torch.full((2, 3), -1.0) for name in (TEXT, LOWER)},
     )
@@ -149,3 +158,14 @@ def test_the_same_seed_draws_the_same_batch():
     one, two = drawn(misheard=0.5, whole=0.5), drawn(misheard=0.5, whole=0.5)
     assert all(torch.equal(one.features[name], two.features[name]) for name in SIZES)
     assert all(torch.equal(one.present[name], two.present[name]) for name in SIZES)
+
+
+def test_a_voice_is_clean_or_distorted_and_all_its_features_are_of_the_same_version():
+    batch = drawn(spoken=0, face=0, clean=0.5, wordless=0.5, foreign=0.5)
+    clips = batch.present[VOICE] & ~batch.present[TEXT]
+    marks = {name: batch.features[name][clips][:, 0] % 1 for name in (VOICE, GE2E, PROSODY)}
+    assert set(marks[VOICE].tolist()) == set(MARKS)
+    assert torch.equal(marks[VOICE], marks[GE2E])
+    assert torch.equal(marks[VOICE], marks[PROSODY])
+    always = drawn(spoken=0, face=0, clean=1.0, wordless=0.0, foreign=0.0)
+    assert (always.features[VOICE][always.present[VOICE]][:, 0] % 1 == 0).all()

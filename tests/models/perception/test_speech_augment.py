@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import voices
 
-from mer_agent.models.perception.speech_augment import add, distort, opus, reverberate, telephone, vary
+from mer_agent.models.perception.speech_augment import _tones, add, distort, opus, reverberate, telephone, vary
 
 
 @pytest.mark.parametrize("codec", [opus, telephone])
@@ -38,6 +38,13 @@ def test_a_room_only_adds_what_comes_later() -> None:
     assert np.abs(wet[:4000]).max() < 1e-6
     assert wet[4000] == pytest.approx(0.5, abs=1e-6)
     assert np.abs(wet[4001:8000]).max() > 1e-3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tones_stand_out_of_the_noise_between_them(seed: int) -> None:
+    spectrum = np.abs(np.fft.rfft(_tones(32_000, np.random.default_rng(seed))))
+    assert np.isfinite(spectrum).all()
+    assert np.sort(spectrum)[-20:].mean() > 20 * np.median(spectrum)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 2.0])

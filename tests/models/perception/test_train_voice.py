@@ -9,7 +9,7 @@ import torch
 
 from mer_agent.encoders import shipped
 from mer_agent.encoders.voice import SUMMARY
-from mer_agent.encoders.voice_emotion import VoiceShape
+from mer_agent.encoders.voice_emotion import HEARING, VoiceShape
 from mer_agent.errors import DataError
 from mer_agent.models.data import speech_data
 from mer_agent.models.data.speech_data import FOLDS, LABELS, MISSING, Clip
@@ -27,7 +27,9 @@ def example(label: str, corpus: str, fold: int, number: int) -> Example:
     summaries = 0.3 * torch.randn(1 + speech_bank.COPIES, SUMMARY, generator=random)
     summaries[:, k * 100 : (k + 1) * 100] += 3
     mels = tuple(torch.randn(20, 64, generator=random).half() for _ in range(1 + speech_bank.COPIES))
-    return Example(Clip(Path(f"{number}.wav"), corpus, f"{corpus}-{fold}", k, fold), mels, summaries)
+    hearings = torch.randn(1 + speech_bank.COPIES, HEARING, generator=random)
+    clip = Clip(Path(f"{number}.wav"), corpus, f"{corpus}-{fold}", k, fold)
+    return Example(clip, mels, summaries, hearings, ({},) * (1 + speech_bank.COPIES))
 
 
 @pytest.fixture
@@ -65,8 +67,10 @@ def test_figures_judge_a_clip_among_the_labels_of_its_corpus() -> None:
             corpora += [corpus] * len(own)
         logits = torch.eye(len(LABELS))[labels]
         logits[:, LABELS.index("boredom")] += 10  # RAVDESS has none, so it can't be taken for it
-        found[name] = {"logits": logits, "labels": torch.tensor(labels), "corpora": corpora}
+        judged = {"clean": logits, "distorted": -logits, "wordless": logits}
+        found[name] = {"logits": judged, "labels": torch.tensor(labels), "corpora": corpora}
     figures = figures_of(found)
+    assert figures["ravdess_distorted_uar"] == 0.0
     assert figures["ravdess_uar"] == 100.0
     assert figures["emodb_uar"] == pytest.approx(100 / 7, abs=0.1)
     assert figures["ravdess_to_emodb_uar"] == 100.0  # over the six labels that both have

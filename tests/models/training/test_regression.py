@@ -1,9 +1,15 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 import torch
 from sklearn.metrics import f1_score
 
+from mer_agent.errors import CheckpointError
+from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import Batch, FeatureSpec
-from mer_agent.models.training.regression import compare, weighted_f1
+from mer_agent.models.training.regression import check, compare, weighted_f1
 
 SPECS = [FeatureSpec("text/x@1", "text", 4)]
 
@@ -47,3 +53,10 @@ def test_a_much_worse_model_is_found_out_and_the_shipped_one_is_not():
     assert worse.worse
     assert not better.worse
     assert better.low > 0
+
+
+def test_a_model_of_features_that_nobody_makes_any_more_is_not_compared(monkeypatch: pytest.MonkeyPatch):
+    card = SimpleNamespace(name="old", labels=("a", "b"), features=SPECS)
+    monkeypatch.setattr(checkpoint, "load_live", lambda name: (model(0), card))
+    with pytest.raises(CheckpointError, match=r"old.st reads text/x@1.*--end-to-end"):
+        check("old.st", "live", Path(), Path(), print)

@@ -1,0 +1,54 @@
+"""What is learned from of a clip is what the agent would hear of it, kept for the next time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import media_files, needs, voices
+
+from mer_agent.encoders.voice import VoiceEncoder
+from mer_agent.models.data.speech_data import Clip
+from mer_agent.models.perception import speech_bank
+from mer_agent.models.perception.speech_bank import ALONE, COPIES
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Clip]:
+    quiet = np.zeros(8_000, np.float32)
+    made = []
+    for number, pitch_hz in enumerate((120, 210)):
+        path = tmp_path / f"{number}.wav"
+        sound = np.concatenate([quiet, voices.speech(1.5, pitch_hz=pitch_hz), quiet])
+        media_files.write_sound(path, sound[None])
+        made.append(Clip(path, "made", f"made-{number}", 0, 0))
+    return made
+
+
+def test_copies_are_cut_near_where_the_clean_one_is(clips: list[Clip]) -> None:
+    clean, *others = speech_bank._copies(clips[0], clips)
+    assert len(others) == COPIES
+    for other in others:
+        assert abs(other.start_ns - clean.start_ns) <= 80e6
+        assert abs(other.end_ns - clean.end_ns) <= 80e6
+        assert other.audio is not None
+        assert not np.array_equal(other.audio[:1000], clean.audio[:1000])  # type: ignore[index]
+
+
+@pytest.mark.real_weights
+def test_is_computed_once_for_the_same_clips(clips: list[Clip], tmp_path: Path) -> None:
+    needs.weights("ge2e")
+    needs.weights("whisper-base")
+    said: list[str] = []
+    first, again = (speech_bank.load(clips, tmp_path / "bank", said.append) for _ in range(2))
+    assert len(said) == 1
+    for one, other in zip(first, again, strict=True):
+        assert len(one.mels) == len(one.alone) == 1 + COPIES
+        assert one.hearings.shape == (1 + COPIES, 1024)
+        assert torch.equal(one.hearings, other.hearings)
+        assert {*ALONE} == {*one.alone[0]}
+        assert one.alone[0][VoiceEncoder.feature] is not None
+    speech_bank.load(clips[:1], tmp_path / "bank", said.append)
+    assert len(said) == 2, "other clips, another file"
