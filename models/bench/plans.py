@@ -126,7 +126,7 @@ PLANS: dict[str, Plan] = {
                 must=69.5,
                 aim=72.5,
             ),
-            # Text encoders, the weights of classes and of the modalities' own judgements were chosen on validation (findings).
+            # Encoders, weights of classes and of the modalities' own judgements were chosen on validation (findings).
             Row(
                 "MELD-7, causal, both text encoders, rare classes weighted",
                 data="meld",

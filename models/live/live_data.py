@@ -107,8 +107,8 @@ class Pool:
     versions: Mapping[str, tuple[Tensor, Tensor]]
     """By feature id, values [A, B, C, N, dimension] and presence [A, B, C, N] of their `live_speech.VERSIONS`."""
     faces: Batch
-    blank_words: Mapping[str, Tensor]
-    """By feature id, text features [P, 768] of P sentences that carry no emotion."""
+    blank_words: Mapping[str, tuple[Tensor, ...]]
+    """By feature id, text features [P, 768] of sentences that carry no emotion, of several kinds, drawn as often."""
 
 
 def relabelled(labels: Tensor, names: Sequence[str], mapping: Mapping[str, str | None]) -> Tensor:
@@ -271,10 +271,13 @@ class Mixer:
         features, present = dict(batch.features), dict(batch.present)
         for name, (values, there) in self._voices(rows).items():
             features[name], present[name] = values, there
-        words = self._pick(len(rows), len(self._pool.blank_words[TEXT]))
         spoken = self._chance(len(rows), self._mix.spoken)
-        for name, values in self._pool.blank_words.items():
-            self._lend(features, present, name, values[words], spoken)
+        kinds = self._pool.blank_words
+        kind = self._pick(len(rows), len(kinds[TEXT]))
+        for number, some in enumerate(kinds[TEXT]):
+            words = self._pick(len(rows), len(some))
+            for name, values in kinds.items():
+                self._lend(features, present, name, values[number][words], spoken & (kind == number))
         self._show(features, present, batch.labels, self._chance(len(rows), self._mix.face))
         return self._in_a_row(replace(batch, features=features, present=present))
 

@@ -27,7 +27,7 @@ from mer_agent.models.checkpoint import save
 from mer_agent.models.data import corpora, ferplus, meld, speech_data
 from mer_agent.models.data.datasets import Corpus, read_dialogues, text_features
 from mer_agent.models.data.meld import MELD_LABELS
-from mer_agent.models.live import asr_noise, live_faces, live_figures, live_speech
+from mer_agent.models.live import acted_rows, asr_noise, live_faces, live_figures, live_speech
 from mer_agent.models.live.live_data import (
     FACE,
     GE2E,
@@ -97,7 +97,8 @@ TERMS = (
 class LiveData:
     """What teaches, and by name the parts that judge: MELD, `misheard` MELD, IEMOCAP, acted voices, faces.
 
-    Voices judge three times: as they were recorded, `distorted`, and `foreign`, read as voices of an unknown corpus.
+    Acted voices judge three times, in conversations with words (`acted_rows`): as they were recorded, `distorted`, and
+    `foreign`, read as voices of an unknown corpus.
     """
 
     pool: Pool
@@ -141,8 +142,11 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
     valid = {"meld": part(said, "valid"), "misheard": part(misheard, "valid"), "iemocap": part(acted, "valid")}
     test = {"meld": part(said, "test"), "misheard": part(misheard, "test"), "iemocap": part(acted, "test")}
     held_out = (folds == HELD_OUT).nonzero().flatten().tolist()
-    for name, version in (("voices", (0, 0, 0)), ("distorted", (0, 0, 1)), ("foreign", (1, 0, 0))):
-        valid[name] = from_speech(speech, held_out, speech_data.LABELS, sizes, version)
+    ways = {"voices": (0, 0, 0), "distorted": (0, 0, 1), "foreign": (1, 0, 0)}
+    acted_parts = {
+        name: from_speech(speech, held_out, speech_data.LABELS, sizes, version) for name, version in ways.items()
+    }
+    valid |= acted_rows.judged(acted_parts, [speech.clips[at] for at in held_out])
     if seen:
         looked = from_faces(seen["valid"], ferplus.EMOTIONS, sizes)
         kept = torch.arange(len(looked)) % 5 == 0
@@ -151,8 +155,8 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         test["faces"] = from_faces(seen["test"], ferplus.EMOTIONS, sizes)
     talks, long = part(said, "train"), part(acted, "train")
     heard = part(misheard, "train")
-    first = torch.cat([torch.tensor([True]), talks.dialogue[1:] != talks.dialogue[:-1]])
-    blank = first & (talks.labels == MELD_LABELS.index("neutral")) & talks.present[TEXT]
+    neutral = (talks.labels == MELD_LABELS.index("neutral")) & talks.present[TEXT]
+    plain = acted_rows.plain_words()
     talks_of = [talks, long]
     together = joined(talks_of)
     pool = Pool(
@@ -168,7 +172,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         voices,
         {name: (value[..., taught, :], speech.present[name][..., taught]) for name, value in speech.values.items()},
         faces,
-        {name: talks.features[name][blank] for name in (TEXT, LOWER)},
+        {name: (talks.features[name][neutral], plain[name]) for name in (TEXT, LOWER)},
     )
     return LiveData(pool, valid, test)
 

@@ -58,7 +58,7 @@ def pool() -> Pool:
             if name in (VOICE, GE2E, PROSODY)
         },
         part((FACE,), 300.0),
-        {name: torch.full((2, 3), -1.0) for name in (TEXT, LOWER)},
+        {name: (torch.full((2, 3), -1.0), torch.full((5, 3), -1.0)) for name in (TEXT, LOWER)},
     )
 
 

@@ -39,9 +39,15 @@ def data() -> LiveData:
         {name: (talks.features[name] + 0.1, talks.present[name]) for name in (TEXT, LOWER)},
         torch.arange(80) >= 60,
         voices,
-        voices.features[VOICE] + 0.1,
+        {
+            name: (
+                torch.stack([voices.features[name] + mark / 80 for mark in range(8)]).view(2, 2, 2, 140, -1),
+                voices.present[name].expand(2, 2, 2, -1),
+            )
+            for name in (GE2E, VOICE, PROSODY)
+        },
         faces,
-        {name: talks.features[name][talks.labels == 0][:8] for name in (TEXT, LOWER)},
+        {name: (talks.features[name][talks.labels == 0][:8],) for name in (TEXT, LOWER)},
     )
     valid = {name: part((TEXT, LOWER, PROSODY), 120, seed) for seed, name in enumerate(("meld", "misheard"), 4)}
     valid |= {"iemocap": part((TEXT, LOWER, GE2E, PROSODY), 60, 6, affect=True)}
