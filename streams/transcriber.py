@@ -249,6 +249,7 @@ class Transcriber:
             self._model = self._load()
         window = window_s(len(audio))
         self._model.frames = window * _FRAMES_PER_S
+        self._model.last = None  # what was heard of another segment is no matter of this one
         # Filled up with silence, as in training. faster-whisper's own filling (zeros among the features) is no silence,
         # and cuts short utterances even shorter.
         sound = np.zeros(window * SAMPLE_RATE_HZ, np.float32)

@@ -114,7 +114,7 @@ class FakeModel:
         self.windows = 0
         self.model = SimpleNamespace(is_multilingual=True)
         self.spoken = {"en": 0.9, "de": 0.1}
-        self.last = None, FakeStates(np.arange(750, dtype=np.float32).repeat(2).reshape(1, 750, 2))
+        self.last: Any = None
 
     def detect_language(self, audio: np.ndarray) -> tuple[str, float, list[tuple[str, float]]]:
         found = sorted(self.spoken.items(), key=lambda one: -one[1])
@@ -124,6 +124,7 @@ class FakeModel:
         assert self.busy.acquire(blocking=False), "two segments at once"
         time.sleep(self.wait_s)
         self.threads.append(threading.current_thread().name)
+        self.last = sound, FakeStates(np.arange(750, dtype=np.float32).repeat(2).reshape(1, 750, 2))
         self.sound, self.options = sound, options
         self.busy.release()
         return self._parts(), None
