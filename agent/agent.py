@@ -15,16 +15,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
-from mer_agent.aligner import Aligner
+from mer_agent.aligner import Aligner, with_words
 from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
 from mer_agent.overlap import Floor
 from mer_agent.own_speech import OwnSpeech, Said
+from mer_agent.percept import Percept
 from mer_agent.perception import Cut, Perceived, Perception
 from mer_agent.provisional import Provisional
 from mer_agent.segmenter import Cutter, Speech
 from mer_agent.streams.mailbox import Mailbox, Sink
-from mer_agent.streams.types import AudioChunk, Prediction, Segment, Transcript, VideoFrame
+from mer_agent.streams.types import AudioChunk, Prediction, Segment, Transcript, Utterance, VideoFrame
 
 CAPTURED = 64
 """How many chunks and frames may wait: two seconds of sound."""
@@ -207,7 +208,7 @@ class Agent:
             await self._publish(await judging)
             self._waiting -= 1
             if perceived.late is not None and said is None:
-                self._start(self._revise(perceived.utterance.id, perceived.late))
+                self._start(self._revise(perceived.utterance, perceived.late))
 
     async def _system(self, perceived: Perceived) -> Said | None:
         """The dialogue system's turn that was heard; None if it was somebody else, as mostly."""
@@ -219,18 +220,24 @@ class Agent:
             utterance = replace(utterance, transcript=transcript)
         return self._own_speech.match(utterance)
 
-    async def _revise(self, utterance_id: str, late: asyncio.Task[tuple[Transcript, float]]) -> None:
+    async def _revise(self, utterance: Utterance, late: asyncio.Task[tuple[Transcript, float]]) -> None:
         """Judges an utterance again when the words that it had to do without are there."""
         transcript, _ = await late
-        await self.correct(utterance_id, transcript=transcript)
+        heard = await self._inference.run(self._conversation.listen, with_words(utterance, transcript))
+        await self.correct(utterance.id, transcript=transcript, heard=heard)
 
     async def correct(
-        self, utterance_id: str, *, transcript: Transcript | None = None, speaker: int | None = None
+        self,
+        utterance_id: str,
+        *,
+        transcript: Transcript | None = None,
+        speaker: int | None = None,
+        heard: Percept | None = None,
     ) -> None:
-        """Takes words or a speaker that came late, and publishes a revision if that changes anything."""
+        """Takes words, a speaker or features that came late, and publishes a revision if that changes anything."""
 
         def revise() -> Prediction | None:
-            return self._conversation.revise(utterance_id, transcript=transcript, speaker=speaker)
+            return self._conversation.revise(utterance_id, transcript=transcript, speaker=speaker, heard=heard)
 
         revision = await self._inference.run(revise)
         if revision is not None:

@@ -102,5 +102,9 @@ def _size_bytes(frame: VideoFrame) -> int:
 
 
 def with_words(utterance: Utterance, transcript: Transcript) -> Utterance:
-    """The utterance with its words. An empty transcript is no text: that modality is then absent."""
-    return replace(utterance, transcript=transcript if transcript.text else None, hearing=transcript.hearing)
+    """The utterance with its words, and what was heard beside them.
+
+    An empty transcript is no text: that modality is then absent.
+    """
+    words = replace(transcript, hearing=None) if transcript.text else None
+    return replace(utterance, transcript=words, hearing=transcript.hearing)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from mer_agent.aligner import with_words
 from mer_agent.encoders.base import Encoder, hears_recogniser
 from mer_agent.percept import Percept, Reader, encode
 from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
@@ -99,9 +100,10 @@ class Conversation:
         self._stream = stream
         self._why = why
         self._abstain_below = abstain_below
-        others = [encoder for encoder in encoders if encoder.modality != "text"]
-        self._encoders = tuple(encoder for encoder in others if not hears_recogniser(encoder))
-        self._listeners = tuple(encoder for encoder in others if hears_recogniser(encoder))
+        self._listeners = tuple(encoder for encoder in encoders if hears_recogniser(encoder))
+        self._encoders = tuple(
+            encoder for encoder in encoders if encoder.modality != "text" and not hears_recogniser(encoder)
+        )
         self._reader = Reader([encoder for encoder in encoders if encoder.modality == "text"])
         self._speakers = speakers
         self._labels = tuple(labels)
@@ -120,6 +122,10 @@ class Conversation:
     def hear(self, utterance: Utterance) -> Percept:
         """Encodes voice and face, which can be done while the words are still being recognised."""
         return encode(self._encoders, utterance)
+
+    def listen(self, utterance: Utterance) -> Percept:
+        """Encodes what takes the recogniser's hearing; nothing where there is no sound."""
+        return Percept({}, {}) if utterance.audio is None else encode(self._listeners, utterance)
 
     def read(self, utterance: Utterance, heard: Percept) -> Percept:
         """Encodes the words ahead of `judge`, which need not do it if it is who it seems and no turn came meanwhile."""
@@ -195,7 +201,12 @@ class Conversation:
         )
 
     def revise(
-        self, utterance_id: str, *, transcript: Transcript | None = None, speaker: int | None = None
+        self,
+        utterance_id: str,
+        *,
+        transcript: Transcript | None = None,
+        speaker: int | None = None,
+        heard: Percept | None = None,
     ) -> Prediction | None:
         """Judges an utterance again with words, or a speaker, that came late; None where nothing changes.
 
@@ -206,6 +217,7 @@ class Conversation:
             utterance_id: one of the last `REVISABLE`; others are forgotten, and stay as they are.
             transcript: the words, None if they stay.
             speaker: who it was, None if that stays.
+            heard: features of its sound that had to wait for the words (`listen`), None if there are none.
         """
         judged = self._judged.get(utterance_id)
         if judged is None:
@@ -216,13 +228,16 @@ class Conversation:
         if speaker is not None and speaker != utterance.speaker:
             utterance = replace(utterance, speaker=speaker, speaker_confidence=1.0)
         if transcript is not None and transcript.text != utterance.text:
-            utterance = replace(utterance, transcript=transcript if transcript.text else None)
+            utterance = replace(with_words(utterance, transcript), hearing=None)
             judged = replace(judged, readable=self._reader.knows(utterance))
             read = self._reader.read(utterance, judged.past).percept
             features = {id_: v for id_, v in features.items() if id_ not in self._reader.features}
             features |= read.features
             failed = read.failed
-        if utterance == before.utterance:
+        if heard is not None:
+            features |= heard.features
+            failed = (*failed, *heard.failed)
+        if utterance == before.utterance and not (heard and heard.features):
             return None
         known = Percept(features, {}, failed)
         prediction = self._predict(
@@ -289,8 +304,8 @@ class Conversation:
 
     def _listen(self, utterance: Utterance, heard: Percept) -> Percept:
         """Adds what takes the recogniser's hearing, unless it is there."""
-        left = [encoder for encoder in self._listeners if encoder.feature not in heard.timings_ms]
-        return heard.beside(encode(left, utterance)) if left else heard
+        there = all(encoder.feature in heard.timings_ms for encoder in self._listeners)
+        return heard if there else heard.beside(self.listen(utterance))
 
     def _past_turns(self) -> tuple[Turn, ...]:
         return tuple(turn for _, turn in self._past)

@@ -36,6 +36,7 @@ from mer_agent.perception import Perception, Words
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams import engines
 from mer_agent.streams.clock import VirtualClock
+from mer_agent.streams.engines import Engine
 from mer_agent.streams.faces import FaceWatcher
 from mer_agent.streams.replay import ReplaySource, open_media
 from mer_agent.streams.speakers import SpeakerTracker
@@ -83,8 +84,7 @@ async def encode(
     weights.set_directory(settings.weights.dir)
     base.limit_threads(settings.encoders.threads)
     encoders = tuple(_encoders(settings, wanted, with_text, say))
-    reads = with_text or any(encoder.modality == "text" or base.hears_recogniser(encoder) for encoder in encoders)
-    words = engines.create(settings.transcriber, weights.path) if reads else _NoWords()
+    words = _words(settings, encoders, with_text, say)
     watcher = FaceWatcher(weights.path("yunet")) if any(encoder.modality == "visual" for encoder in encoders) else None
     notebook, inference = _Notebook(), ThreadInference()
     utterances: list[Utterance] = []
@@ -194,6 +194,23 @@ def _encoders(settings: Settings, wanted: Sequence[str], with_text: bool, say: C
         except WeightsError as error:
             say(f"without {feature}: {error}")
     return found
+
+
+def _words(
+    settings: Settings, encoders: Sequence[Encoder], with_text: bool, say: Callable[[str], None]
+) -> Engine | _NoWords:
+    """Gives the recogniser if it is of use; what only hears it beside the words can do without."""
+    reads = with_text or any(encoder.modality == "text" for encoder in encoders)
+    listeners = [encoder.feature for encoder in encoders if base.hears_recogniser(encoder)]
+    if not reads and not listeners:
+        return _NoWords()
+    try:
+        return engines.create(settings.transcriber, weights.path)
+    except WeightsError as error:
+        if reads:
+            raise
+        say(f"{', '.join(listeners)} without what the recogniser hears: {error}")
+        return _NoWords()
 
 
 class _NoWords(Words):

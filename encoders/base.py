@@ -54,7 +54,7 @@ def hears_recogniser(encoder: Encoder) -> bool:
 
     An encoder says so by a true attribute `hears_recogniser`; before that it has to manage without.
     """
-    return bool(getattr(encoder, "hears_recogniser", False))
+    return encoder.modality == "audio" and bool(getattr(encoder, "hears_recogniser", False))
 
 
 def limit_threads(threads: int) -> None:

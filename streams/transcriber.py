@@ -202,7 +202,10 @@ class Transcriber:
         )
 
     def listen(self, audio: NDArray[np.float32]) -> Hearing:
-        """Gives what the encoder makes of a sound (float32 [n], 16 kHz), without its words; waits for it."""
+        """Gives what the encoder makes of a sound (float32 [n], 16 kHz), without its words.
+
+        It runs in the caller's thread: not for a transcriber that somebody else is using.
+        """
         model, sound = self._prepared(audio)
         return self._hearing(model.encode(model.feature_extractor(sound)), len(audio))
 
@@ -237,7 +240,7 @@ class Transcriber:
         # A segment fits into one window. Asked for more, the model would go on to the silence behind the last word,
         # which takes as long again and gives invented words.
         part = next(iter(segments), None)
-        hearing = self._hearing(model.last[1], len(audio)) if model.last else None
+        hearing = None if model.first is None else self._hearing(model.first, len(audio))
         if part is None:
             return Heard((), language=language, languages=languages, hearing=hearing)
         words = tuple((word.word, word.start, word.end, word.probability) for word in part.words or ())
@@ -249,7 +252,7 @@ class Transcriber:
             self._model = self._load()
         window = window_s(len(audio))
         self._model.frames = window * _FRAMES_PER_S
-        self._model.last = None  # what was heard of another segment is no matter of this one
+        self._model.first = self._model.last = None  # what was heard of another segment is no matter of this one
         # Filled up with silence, as in training. faster-whisper's own filling (zeros among the features) is no silence,
         # and cuts short utterances even shorter.
         sound = np.zeros(window * SAMPLE_RATE_HZ, np.float32)
@@ -258,10 +261,14 @@ class Transcriber:
 
     def _hearing(self, states: Any, samples: int) -> Hearing:
         """Gives mean and deviation of the encoder's states ([1, states, width], CTranslate2's) while there is sound."""
-        if states.device == "cuda":
-            import ctranslate2  # faster-whisper brings it
+        import ctranslate2  # faster-whisper brings it
 
+        if states.device != "cpu":
             states = states.to_device(ctranslate2.Device.cpu)
+        if (
+            states.dtype != ctranslate2.DataType.float32
+        ):  # numpy doesn't know all kinds of numbers that models compute in
+            states = states.to(ctranslate2.DataType.float32)
         own = np.asarray(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)].astype(np.float32)
         return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]))
 
@@ -279,11 +286,14 @@ class Transcriber:
 
             frames = _WINDOWS_S[-1] * _FRAMES_PER_S
             last: tuple[NDArray[np.float32], Any] | None = None
+            first: Any = None
+            """What the whole window was encoded to; `last` may be of its end, where the beginning had no words."""
 
             def encode(self, features: NDArray[np.float32]) -> Any:
                 features = features[..., : self.frames]
                 if self.last is None or not np.array_equal(self.last[0], features):
                     self.last = features, super().encode(features)
+                    self.first = self.last[1] if self.first is None else self.first
                 return self.last[1]
 
         try:

@@ -46,7 +46,8 @@ def plain_words() -> dict[str, Tensor]:
 def judged(parts: dict[str, Batch], clips: Sequence[Clip]) -> dict[str, Batch]:
     """Gives clips as conversations of `ROW` turns of two speakers, with what was said.
 
-    Words that aren't English are left out, as they are live. Every part has the same conversations.
+    Words that aren't English are left out, as they are live; but here they are a past for those that follow, and live
+    they are none. Every part has the same conversations.
 
     Args:
         parts: the clips, each a dialogue of its own, in one version or another.

@@ -39,7 +39,7 @@ class HeldOutVoice:
 
     Raises:
         DataError: a corpus is missing, or the runs are not those of the shipped encoder.
-        WeightsError: `ge2e` has not been pulled.
+        WeightsError: `ge2e` or `whisper-base` has not been pulled.
     """
 
     feature = VoiceEmotionEncoder.feature

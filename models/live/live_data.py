@@ -276,8 +276,8 @@ class Mixer:
         kind = self._pick(len(rows), len(kinds[TEXT]))
         for number, some in enumerate(kinds[TEXT]):
             words = self._pick(len(rows), len(some))
-            for name, values in kinds.items():
-                self._lend(features, present, name, values[number][words], spoken & (kind == number))
+            for name, features_of in kinds.items():
+                self._lend(features, present, name, features_of[number][words], spoken & (kind == number))
         self._show(features, present, batch.labels, self._chance(len(rows), self._mix.face))
         return self._in_a_row(replace(batch, features=features, present=present))
 

@@ -109,7 +109,7 @@ class LiveData:
 def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[str], None]) -> LiveData:
     """Gives all data with the features that the run-time encoders make.
 
-    The first time, words, clips and faces are encoded and kept, which takes some twenty minutes of one core.
+    The first time, words, clips and faces are encoded and kept, which takes an hour of one core.
 
     Args:
         data_dir: holds meld/, iemocap/, speech/ and faces/.

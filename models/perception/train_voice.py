@@ -66,7 +66,7 @@ def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[
 
     Raises:
         DataError: a corpus is missing or malformed.
-        WeightsError: `ge2e` has not been pulled.
+        WeightsError: `ge2e` or `whisper-base` has not been pulled.
     """
     recipe, seed, begun = VoiceRecipe(), 0, time.monotonic()
     _, found = all_runs(data_dir, folder, recipe, seed, resume=resume, say=say)

@@ -47,6 +47,7 @@ from mer_agent.streams.types import (
     NS_PER_S,
     AudioChunk,
     Face,
+    Hearing,
     Modality,
     Prediction,
     Segment,
@@ -58,11 +59,12 @@ from mer_agent.streams.types import (
 from mer_agent.wire.schema import EmotionMessage, to_message
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
-TEXT, FACE = "text/fake@1", "visual/fake@1"
+TEXT, FACE, HEARD = "text/fake@1", "visual/fake@1", "audio/heard@1"
 SPECS = (
     FeatureSpec(TEXT, "text", 4),
     FeatureSpec(SPEAKER_FEATURE, "audio", 256),
     FeatureSpec(FACE, "visual", 4),
+    FeatureSpec(HEARD, "audio", 4),
 )
 
 Stretches = Sequence[tuple[int, int]]
@@ -81,12 +83,18 @@ class HashEncoder:
     modality: Modality
     dimension: int
 
+    @property
+    def hears_recogniser(self) -> bool:
+        return self.feature == HEARD
+
     def encode(self, utterances: Sequence[Utterance], past_turns: Sequence[Sequence[Turn]] = ()) -> list[Tensor | None]:
         rows: list[Tensor | None] = []
         for one, past in zip(utterances, past_turns, strict=True):
             assert one.audio is not None
             if self.modality == "text":
                 rows.append(vector((one.text, one.speaker, tuple(past)), self.dimension) if one.text else None)
+            elif self.hears_recogniser:
+                rows.append(vector((one.start_ns, one.hearing and one.hearing.summary.tobytes()), self.dimension))
             elif self.modality == "visual":
                 crops = [(frame.captured_ns, face.crop.tobytes()) for frame in one.frames for face in frame.faces or ()]
                 rows.append(vector(crops, self.dimension) if crops else None)
@@ -104,7 +112,8 @@ class HashWords:
         told = hashlib.sha256(segment.audio.tobytes()).hexdigest()
         for _ in range(int(told[:2], 16)):
             await asyncio.sleep(0)
-        return Transcript("" if told[2] == "0" else told[:8])
+        hearing = Hearing("fake", np.frombuffer(bytes.fromhex(told), np.float32))
+        return Transcript("" if told[2] == "0" else told[:8], hearing=hearing)
 
 
 @dataclass

@@ -2,8 +2,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from support.fakes import FakeEncoder, FakeStream
 
+from mer_agent.aligner import with_words
 from mer_agent.conversation import PAST_TURNS, REVISABLE, SPEAKER_FEATURE, Conversation
 from mer_agent.streams.speakers import SpeakerGuess
 from mer_agent.streams.types import NS_PER_S, Hearing, Prediction, Transcript, Turn, Utterance
@@ -93,7 +95,8 @@ def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ah
     setup.conversation = Conversation(
         setup.stream, [listener, setup.voice], setup.speakers, labels=LABELS, label_set="two", model="fake"
     )
-    early, hearing = utterance(0), Hearing("whisper-base", np.ones(2, np.float32))
+    sound, hearing = np.ones(2, np.float32), Hearing("whisper-base", np.ones(2, np.float32))
+    early = replace(utterance(0), audio=sound)
     heard = setup.conversation.hear(early)
     assert not listener.seen
     late = replace(early, hearing=hearing)
@@ -103,8 +106,29 @@ def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ah
     assert [one.hearing for one, _ in listener.seen] == [hearing]
     assert setup.stream.calls == [("u0", 0, ("audio/emotion@2", SPEAKER_FEATURE))]
     assert "audio/emotion@2" in prediction.timings_ms
-    setup.conversation.preview(utterance(1), setup.conversation.hear(utterance(1)))
+    open_still = replace(utterance(1), audio=sound)
+    setup.conversation.preview(open_still, setup.conversation.hear(open_still))
     assert listener.seen[-1][0].hearing is None, "it must do without while words are still being spoken"
+    setup.conversation.add(utterance(2))
+    assert len(listener.seen) == 2, "what was typed makes no sound"
+
+
+def test_what_the_recogniser_heard_late_is_revised_like_late_words() -> None:
+    setup = Setup()
+    listener = FakeEncoder("audio/emotion@2", "audio", hears_recogniser=True)
+    setup.conversation = Conversation(
+        setup.stream, [listener, setup.voice], setup.speakers, labels=LABELS, label_set="two", model="fake"
+    )
+    one = replace(utterance(0, ""), audio=np.ones(2, np.float32))
+    final = setup.conversation.judge(one, setup.conversation.hear(one))
+    late = with_words(one, Transcript("", hearing=Hearing("whisper-base", np.ones(2, np.float32))))
+    listener.vector = torch.zeros(2)
+    revision = setup.conversation.revise("u0", transcript=Transcript(""), heard=setup.conversation.listen(late))
+    assert final.utterance.hearing is None
+    assert listener.seen[-1][0].hearing is late.hearing
+    assert revision is not None, "though no word was understood"
+    assert (revision.kind, revision.revision, revision.utterance.hearing) == ("revision", 1, None)
+    assert setup.conversation.revise("u0", transcript=Transcript("")) is None, "nothing is new"
 
 
 def test_words_of_a_language_that_the_encoder_does_not_know_are_not_read_and_no_turn_for_others() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ctranslate2 import StorageView
 from support import needs
 from support.streams_fakes import ScriptedTranscriber, a_segment
 
@@ -89,18 +90,6 @@ class FakeWord:
     probability: float
 
 
-class FakeStates:
-    """What CTranslate2's encoder gives."""
-
-    device = "cpu"
-
-    def __init__(self, values: np.ndarray) -> None:
-        self._values = values
-
-    def __array__(self, *settings: Any, **named: Any) -> np.ndarray:
-        return self._values
-
-
 class FakeModel:
     """Stands for faster-whisper: two words, then a second window that nobody asked for."""
 
@@ -114,7 +103,7 @@ class FakeModel:
         self.windows = 0
         self.model = SimpleNamespace(is_multilingual=True)
         self.spoken = {"en": 0.9, "de": 0.1}
-        self.last: Any = None
+        self.first: Any = None
 
     def detect_language(self, audio: np.ndarray) -> tuple[str, float, list[tuple[str, float]]]:
         found = sorted(self.spoken.items(), key=lambda one: -one[1])
@@ -124,7 +113,7 @@ class FakeModel:
         assert self.busy.acquire(blocking=False), "two segments at once"
         time.sleep(self.wait_s)
         self.threads.append(threading.current_thread().name)
-        self.last = sound, FakeStates(np.arange(750, dtype=np.float32).repeat(2).reshape(1, 750, 2))
+        self.first = StorageView.from_array(np.arange(750, dtype=np.float32).repeat(2).reshape(1, 750, 2))
         self.sound, self.options = sound, options
         self.busy.release()
         return self._parts(), None
