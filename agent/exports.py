@@ -130,19 +130,34 @@ def to_ctm(judged: Judged) -> str:
 
 
 def to_csv(judged: Judged) -> str:
-    """Gives a table with a header: times in seconds, one column for each label's probability."""
+    """Gives a table with a header: times in seconds, one column for each label's probability.
+
+    `overlap` is 1 where somebody else spoke meanwhile, 0 where nobody did, empty where nobody can tell.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     labels = judged.labels
     writer.writerow(
-        ["utterance", "start_s", "end_s", "speaker", "speaker_name", "text", "label", "confidence"]
+        [
+            "utterance",
+            "start_s",
+            "end_s",
+            "speaker",
+            "speaker_name",
+            "overlap",
+            "text",
+            "language",
+            "label",
+            "confidence",
+        ]
         + [f"p_{label}" for label in labels]
         + ["modalities", "model", "delay_ms", "degraded"]
     )
     for message in judged.utterances:
         writer.writerow(
             [message.utterance, f"{message.start_ns / NS_PER_S:.3f}", f"{message.end_ns / NS_PER_S:.3f}"]
-            + [message.speaker, message.speaker_name or "", message.text or "", message.label or ""]
+            + [message.speaker, message.speaker_name or "", "" if message.overlap is None else int(message.overlap)]
+            + [message.text or "", message.language or "", message.label or ""]
             + [f"{message.confidence:.6f}"]
             + [message.distribution.get(label, "") for label in labels]
             + ["+".join(message.modalities_used), message.model]

@@ -180,8 +180,11 @@ class View:
         for message in self._lines.values():
             guess, said = message.kind == "partial", printable(message.text or "")
             colour = colours(list(message.distribution)).get(message.label or "", "")
+            name = Text(printable(message.speaker_name or message.speaker), "bold")
+            if message.overlap:
+                name.append(" + another", "dim")
             table.add_row(
-                Text(printable(message.speaker_name or message.speaker), "bold"),
+                name,
                 Text(message.label or "-", colour),
                 Text(f"{message.confidence:.0%}", "dim"),
                 Text(f"{said} …".strip() if guess else said, "italic dim" if guess else ""),

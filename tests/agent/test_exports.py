@@ -33,7 +33,9 @@ def judged() -> Judged:
 @pytest.fixture
 def awkward() -> Judged:
     """Names, words and times that formats don't like."""
-    odd = said(1, text='<v Bob> & "so" --> on\nand on', speaker_name="Ann Ü. <b>", start_ns=10**9, end_ns=10**9)
+    odd = said(
+        1, overlap=True, text='<v Bob> & "so" --> on\nand on', speaker_name="Ann Ü. <b>", start_ns=10**9, end_ns=10**9
+    )
     failed = said(2, distribution={}, label=None, confidence=0.0, degraded="the model failed", text=None)
     return Judged("s1", (odd, failed), {})
 
@@ -122,6 +124,8 @@ def test_the_table_has_every_probability(judged: Judged, awkward: Judged) -> Non
         assert row["text"] == wanted.text
     odd, failed = csv.DictReader(io.StringIO(to_csv(awkward)))
     assert odd["text"] == awkward.utterances[0].text
+    assert (odd["overlap"], failed["overlap"]) == ("1", ""), "empty where nobody can tell"
+    assert rows[0]["language"] == "en"
     assert failed["degraded"] == "the model failed"
 
 

@@ -92,6 +92,13 @@ def test_a_revision_takes_the_place_of_what_was_judged_before_even_of_another_sp
     assert "speaker-0 ─" not in shown(view), "nothing is left of it"
 
 
+def test_it_says_where_somebody_else_spoke_meanwhile(view: View) -> None:
+    view(said(0, overlap=False))
+    assert "+ another" not in shown(view)
+    view(said(1, overlap=True))
+    assert shown(view).count("+ another") == 1
+
+
 def test_nothing_grows_with_the_session(view: View) -> None:
     for number in range(2000):
         view(said(number, speaker=f"speaker-{number % 9}"))
