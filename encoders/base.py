@@ -174,6 +174,12 @@ def _voice_steps(place: Place) -> Encoder:
     return VoiceStepsEncoder(place)
 
 
+def _whisper_steps(place: Place) -> Encoder:
+    from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
+
+    return WhisperStepsEncoder()
+
+
 def _voice_emotion(place: Place) -> Encoder:
     from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
 
@@ -226,5 +232,6 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "audio/mel@1": _mel,
     "audio/overlap@1": _overlap,
     "audio/prosody@1": _prosody,
+    "audio/whisper-steps@1": _whisper_steps,
     "visual/ferplus@1": _face,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-STEPS = {"text/mpnet-tokens@1": 48, "audio/mel@1": 100, "audio/ge2e-steps@1": 100}
+STEPS = {"text/mpnet-tokens@1": 48, "audio/mel@1": 100, "audio/ge2e-steps@1": 100, "audio/whisper-steps@1": 100}
 """Feature id -> its most steps."""
 
 

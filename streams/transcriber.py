@@ -44,6 +44,8 @@ _ROOM_S = 1.0
 _FRAMES_PER_S = 100
 _STATES_PER_S = 50
 """The encoder halves the rate of its frames."""
+STEP_STATES, MOST_STEPS = 4, 100
+"""A step of `Hearing.steps` is 80 ms, and 8 s are the most: 200 kB, which an utterance keeps until it is judged."""
 
 
 def window_s(samples: int) -> int:
@@ -260,7 +262,7 @@ class Transcriber:
         return self._model, sound
 
     def _hearing(self, states: Any, samples: int) -> Hearing:
-        """Gives mean and deviation of the encoder's states ([1, states, width], CTranslate2's) while there is sound."""
+        """Gives what is kept of the encoder's states ([1, states, width], CTranslate2's), those of the sound alone."""
         import ctranslate2  # faster-whisper brings it
 
         if states.device != "cpu":
@@ -270,7 +272,9 @@ class Transcriber:
         ):  # numpy doesn't know all kinds of numbers that models compute in
             states = states.to(ctranslate2.DataType.float32)
         own = np.asarray(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)].astype(np.float32)
-        return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]))
+        whole = min(len(own) // STEP_STATES, MOST_STEPS)
+        steps = own[: whole * STEP_STATES].reshape(whole, STEP_STATES, own.shape[1]).mean(1)
+        return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]), steps)
 
     def _load(self) -> Any:
         try:

@@ -8,20 +8,27 @@ speakers of that fold are for testing, those of the next to validate, the other 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from mer_agent.encoders import weights
 from mer_agent.encoders.mel import MelEncoder
+from mer_agent.encoders.voice_emotion import RECOGNISER
 from mer_agent.encoders.voice_steps import VoiceStepsEncoder
+from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
 from mer_agent.errors import DataError
 from mer_agent.models.batch import Batch
 from mer_agent.models.data import speech_data
 from mer_agent.models.data.datasets import Corpus, EncodeTexts, text_features
+from mer_agent.streams.transcriber import Transcriber
 
 PREFIX = "acted-"
 
@@ -41,8 +48,40 @@ SENTENCES = {
 }
 """What the file names' sentence codes stand for."""
 
-_HEARD: dict[str, type[MelEncoder | VoiceStepsEncoder]] = {
-    encoder.feature: encoder for encoder in (MelEncoder, VoiceStepsEncoder)
+
+class Ear(Protocol):
+    """Makes a sequence of a clip's sound."""
+
+    dimension: int
+
+    def patches(self, sound: NDArray[np.float32]) -> Tensor | None:
+        """Gives the row of a sound, float32 [n], 16 kHz; None where it has none."""
+        ...
+
+
+class RecogniserEar:
+    """What the recogniser's encoder hears of a clip, cut as the agent would cut it: silence it would hear, too.
+
+    Raises:
+        WeightsError: the recogniser's weights have not been pulled.
+    """
+
+    def __init__(self) -> None:
+        self._encoder = WhisperStepsEncoder()
+        self._recogniser = Transcriber(weights.path(RECOGNISER), language="en", cpu_threads=1)
+        self.dimension = self._encoder.dimension
+
+    def patches(self, sound: NDArray[np.float32]) -> Tensor | None:
+        """Gives the row of a clip's sound, float32 [n], 16 kHz; None where it is shorter than a step."""
+        cut = speech_data.as_cut(sound)
+        audio = sound[:0] if cut.audio is None else cut.audio
+        return self._encoder.encode([replace(cut, hearing=self._recogniser.listen(audio))])[0]
+
+
+_EARS: dict[str, Callable[[], Ear]] = {
+    MelEncoder.feature: MelEncoder,
+    VoiceStepsEncoder.feature: VoiceStepsEncoder,
+    WhisperStepsEncoder.feature: RecogniserEar,
 }
 
 
@@ -52,7 +91,7 @@ def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts
     Args:
         folder: holds ravdess/ and emodb/.
         name: `acted-0` to `acted-4`.
-        features: `audio/mel@1`, `audio/ge2e-steps@1` and text features.
+        features: `audio/mel@1`, `audio/ge2e-steps@1`, `audio/whisper-steps@1` and text features.
         encode_texts: gives text features; the encoder that the feature id names if not given.
 
     Raises:
@@ -67,10 +106,10 @@ def load_acted(folder: Path, name: str, features: Sequence[str], *, encode_texts
     for feature in features:
         if feature.startswith("text/"):
             values[feature], present[feature] = text_features(feature, [words(c) for c in clips], encode_texts)
-        elif feature in _HEARD:
+        elif feature in _EARS:
             values[feature], present[feature] = _heard(clips, feature)
         else:
-            raise DataError(f"acted speech has no feature {feature!r}: take {', '.join(_HEARD)} and text features")
+            raise DataError(f"acted speech has no feature {feature!r}: take {', '.join(_EARS)} and text features")
     order = [("test", "valid")[k] if k < 2 else "train" for k in range(speech_data.FOLDS)]
     speakers = sorted({clip.speaker for clip in clips})
     batch = Batch(
@@ -111,9 +150,9 @@ def _heard(clips: Sequence[speech_data.Clip], feature: str) -> tuple[Tensor, Ten
     key = hashlib.sha256("\0".join([feature, *told]).encode()).hexdigest()[:32]
     path = user_cache_path("mer-agent") / "features" / f"{feature.replace('/', '-').replace('@', '-')}-{key}.npz"
     if not path.is_file():
-        encoder = _HEARD[feature]()
-        rows = [encoder.patches(speech_data.sound(clip)) for clip in clips]
-        absent = torch.zeros(encoder.dimension)
+        ear = _EARS[feature]()
+        rows = [ear.patches(speech_data.sound(clip)) for clip in clips]
+        absent = torch.zeros(ear.dimension)
         values = torch.stack([(absent if row is None else row).half() for row in rows])
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")

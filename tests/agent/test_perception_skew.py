@@ -28,10 +28,12 @@ from mer_agent.encoders.face import FaceEncoder
 from mer_agent.encoders.prosody import ProsodyEncoder
 from mer_agent.encoders.text_emotion import TextEmotionEncoder
 from mer_agent.encoders.voice import shared
-from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
+from mer_agent.encoders.voice_emotion import RECOGNISER, VoiceEmotionEncoder
+from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
 from mer_agent.judging.gold import GivenCuts
 from mer_agent.judging.truth import Truth
 from mer_agent.models.data import speech_data
+from mer_agent.models.data.acted import RecogniserEar
 from mer_agent.models.data.speech_data import Clip, as_cut
 from mer_agent.models.live import live_faces
 from mer_agent.models.perception import speech_bank, train_voice
@@ -102,6 +104,19 @@ def test_the_emotion_in_a_voice(clip: Clip, tmp_path: Path) -> None:
     torch.testing.assert_close(found, learned, atol=AGREE, rtol=0)
     without = live(clip.path, truth, encoder)[encoder.feature]
     assert not torch.allclose(without, learned, atol=AGREE), "it does hear the recogniser"
+    recogniser.close()
+
+
+def test_what_the_recogniser_hears_step_by_step(clip: Clip) -> None:
+    recogniser = Transcriber(needs.weights(RECOGNISER))
+    encoder = WhisperStepsEncoder()
+    learned = RecogniserEar().patches(speech_data.sound(clip))
+    assert learned is not None
+    cut = as_cut(speech_data.sound(clip))
+    truth = Truth(start_ns=cut.start_ns, end_ns=cut.end_ns)
+    found = live(clip.path, truth, encoder, words=recogniser)
+    torch.testing.assert_close(found[encoder.feature], learned, atol=AGREE, rtol=0)
+    assert live(clip.path, truth, encoder) == {}, "without a recogniser it is absent"
     recogniser.close()
 
 

@@ -155,6 +155,19 @@ async def test_what_was_heard_beside_the_words_is_told_even_without_words(
         states = np.arange(50 * seconds)
         expected = [states.mean()] * 2 + [states.std()] * 2
         np.testing.assert_allclose(transcript.hearing.summary, expected, rtol=1e-4)
+        steps = states[: len(states) // 4 * 4].reshape(-1, 4).mean(1)  # 80 ms each; a rest is left out
+        np.testing.assert_allclose(transcript.hearing.steps, np.stack([steps] * 2, 1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.0, 0), (0.05, 0), (0.1, 1), (7.99, 99), (9.0, 100), (60.0, 100)])
+async def test_as_many_steps_are_kept_as_are_read_however_long_the_sound(
+    transcriber: Transcriber, seconds: float, steps: int
+) -> None:
+    hearing = (await transcriber.transcribe(a_segment(0.0, np.tile(VOICE, 30)[: int(seconds * 16_000)]))).hearing
+    assert hearing is not None
+    assert hearing.steps is not None
+    assert hearing.steps.shape == (steps, 2)
+    assert hearing.steps.base is None, "or all states would be kept with them"
 
 
 async def test_words_have_session_times(transcriber: Transcriber) -> None:
@@ -322,6 +335,7 @@ async def test_real_words_of_the_recorded_session() -> None:
     assert heard is not None
     assert (heard.weights, heard.summary.shape) == ("whisper-base", (1024,))
     np.testing.assert_allclose(listened.summary, heard.summary, atol=1e-3)
+    np.testing.assert_allclose(listened.steps, heard.steps, atol=1e-3)
     transcriber.close()
 
 

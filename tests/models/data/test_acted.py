@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import media_files, voices
+from support import media_files, needs, voices
 
 from mer_agent.encoders.mel import MelEncoder
-from mer_agent.encoders.sequences import STEPS
+from mer_agent.encoders.sequences import STEPS, take_apart
+from mer_agent.encoders.voice_emotion import RECOGNISER
+from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
 from mer_agent.errors import DataError
+from mer_agent.models.data import speech_data
 from mer_agent.models.data.corpora import load
 from mer_agent.models.training.recipe import Recipe
 from mer_agent.models.training.train import train
@@ -49,6 +52,23 @@ def test_folds_split_by_speaker_and_bring_sound_and_sentence(data_dir: Path) -> 
     assert bool(batch.present["audio/mel@1"].all())
     again = load("acted-1", data_dir, ("audio/mel@1",))  # from the cache
     assert torch.equal(again.batch.features["audio/mel@1"], batch.features["audio/mel@1"])
+
+
+@pytest.mark.real_weights
+def test_the_recogniser_hears_clips_as_the_agent_cuts_them_once(data_dir: Path) -> None:
+    needs.weights(RECOGNISER)
+    feature = WhisperStepsEncoder.feature
+    batch = load("acted-0", data_dir, (feature,)).batch
+    assert batch.features[feature].shape == (40, WhisperStepsEncoder.dimension)
+    assert bool(batch.present[feature].all())
+    _, there = take_apart(batch.features[feature], STEPS[feature])
+    clips = speech_data.load(data_dir / "speech")
+    cut = [speech_data.as_cut(speech_data.sound(clip)).audio for clip in clips]
+    assert there.sum(1).tolist() == [len(sound) // 1280 for sound in cut if sound is not None]
+    for clip in clips:
+        clip.path.write_bytes(b"x" * clip.path.stat().st_size)  # so the second time they come from the cache
+    again = load("acted-0", data_dir, (feature,)).batch
+    assert torch.equal(again.features[feature], batch.features[feature])
 
 
 def test_joint_fusion_trains_on_it(data_dir: Path) -> None:
