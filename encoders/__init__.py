@@ -8,6 +8,7 @@
     tokens      its words one by one  text/mpnet-tokens@1, a sequence (sequences)
     voice       the voice        audio/ge2e@1
     voice_steps  the same, step by step  audio/ge2e-steps@1, a sequence
+    whisper_steps  what the recogniser heard, step by step  audio/whisper-steps@1, a sequence
     mel         its picture      audio/mel@1, a sequence
     voice_emotion  the emotion in it  audio/emotion@2
     prosody     how it was said  audio/prosody@1, by pitch, loudness, harmonicity, syllables (framing, lags)

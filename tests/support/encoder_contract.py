@@ -12,7 +12,17 @@ from support import voices
 from torch import Tensor
 
 from mer_agent.encoders.base import Encoder
-from mer_agent.streams.types import MODALITIES, NS_PER_S, Face, Modality, Transcript, Turn, Utterance, VideoFrame
+from mer_agent.streams.types import (
+    MODALITIES,
+    NS_PER_S,
+    Face,
+    Hearing,
+    Modality,
+    Transcript,
+    Turn,
+    Utterance,
+    VideoFrame,
+)
 
 PAST = (Turn(0, "Did you see that?"), Turn(1, "No, what was it?"))
 
@@ -47,12 +57,18 @@ def _of(crop: np.ndarray) -> Face:
 
 
 def examples() -> list[Utterance]:
-    """Utterances of different length that have every modality."""
-    return [
+    """Utterances of different length that have every modality, and that a recogniser has heard."""
+    some = [
         utterance("short", text="Yes.", sound=voices.speech(0.8, seed=3), faces=3, seconds=0.8),
         utterance("middle", sound=voices.sample(0), faces=12, seconds=len(voices.sample(0)) / 16_000),
         utterance("long", text="Oh no, " * 8, sound=voices.speech(6.0, pitch_hz=210, seed=4), faces=40, seconds=6.0),
     ]
+    return [replace(one, hearing=_hearing(seed, round(one.duration_s / 0.08))) for seed, one in enumerate(some)]
+
+
+def _hearing(seed: int, steps: int) -> Hearing:
+    numbers = np.random.default_rng(seed).standard_normal((steps + 2, 512)).astype(np.float32)
+    return Hearing("whisper-base", numbers[:2].reshape(-1), numbers[2:])
 
 
 def nothing() -> Utterance:
