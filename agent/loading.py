@@ -31,9 +31,8 @@ from mer_agent.terminal import agent_extra
 from mer_agent.wire.contract import CapabilitiesMessage, CommandName, ModelInfo
 
 if TYPE_CHECKING:
-    from mer_agent.models.ar_iigcn import ARIIGCN
     from mer_agent.models.checkpoint import Card
-    from mer_agent.models.joint_fusion import JointFusion
+    from mer_agent.models.registry import LiveModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Models:
     partial_words: Engine
     """The same as `words`, or a lighter one."""
     encoders: tuple[Encoder, ...]
-    fusion: ARIIGCN | JointFusion
+    fusion: LiveModel
     card: Card
     why: bool = False
     """Whether final predictions say what moved them."""
@@ -129,7 +128,7 @@ async def load(settings: Settings, inference: Inference) -> Models:
     return models
 
 
-def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], ARIIGCN | JointFusion, Card]:
+def _load_encoders_and_fusion(settings: Settings) -> tuple[tuple[Encoder, ...], LiveModel, Card]:
     # No hub may be asked for anything: what is needed is in the cache, or `weights.path` says how to get it there.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with agent_extra():

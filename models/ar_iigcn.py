@@ -67,6 +67,8 @@ class Shape:
     """Whether valence, activation and dominance were taught well enough to be told, not only as a help."""
     tempered: bool = False
     """Whether each subset of the modalities has a temperature of its own: a face alone is not as sure as all three."""
+    members: int = 1
+    """How many such models judge together (`ensemble.Ensemble`)."""
 
 
 class ARIIGCN(nn.Module):
@@ -144,15 +146,20 @@ class ARIIGCN(nn.Module):
 
         Without it, the subsets' own temperatures don't count.
         """
-        logits: Tensor = self.classifier(self.fusion(states)) / self.temperature
-        if self.temperatures is None or present is None:
-            return logits
-        return logits / self.temperatures[subset_numbers(present)].unsqueeze(-1)
+        return tempered(self.classifier(self.fusion(states)), self.temperature, self.temperatures, present)
 
     def rate(self, states: Tensor) -> Tensor:
         """Gives valence, activation and dominance [N, 3] of the graphs' states [N, M, d], as `Output.affect` has it."""
         rated: Tensor = self.affect_head(self.fusion(states))
         return rated
+
+
+def tempered(logits: Tensor, temperature: Tensor, temperatures: Tensor | None, present: Tensor | None) -> Tensor:
+    """Gives logits [N, C] over their temperature, and over that of the subset of the modalities that was `present`."""
+    logits = logits / temperature
+    if temperatures is None or present is None:
+        return logits
+    return logits / temperatures[subset_numbers(present)].unsqueeze(-1)
 
 
 def subset_numbers(present: Tensor) -> Tensor:

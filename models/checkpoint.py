@@ -20,10 +20,8 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from mer_agent.errors import CheckpointError
-from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import FeatureSpec
-from mer_agent.models.joint_fusion import JointFusion
-from mer_agent.models.registry import MODELS
+from mer_agent.models.registry import MODELS, LiveModel
 from mer_agent.streams.types import MODALITIES, Modality
 
 FORMAT = 1
@@ -114,7 +112,7 @@ def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -
     return model.eval().requires_grad_(False), card
 
 
-def load_live(name_or_path: str | Path) -> tuple[ARIIGCN | JointFusion, Card]:
+def load_live(name_or_path: str | Path) -> tuple[LiveModel, Card]:
     """Gives a trained model that judges each utterance as it ends, and its card.
 
     Raises:
@@ -128,7 +126,7 @@ def load_live(name_or_path: str | Path) -> tuple[ARIIGCN | JointFusion, Card]:
         model.stream()  # type: ignore[operator]
     except ValueError as error:
         raise CheckpointError(f"{card.name} can't run live ({error}): {advice}") from error
-    return cast(ARIIGCN | JointFusion, model), card
+    return cast(LiveModel, model), card
 
 
 def save(
@@ -151,7 +149,7 @@ def save(
     `model_name`, `specs` and `shape` are what the registry built the model of; an AR-IIGCN knows the latter two itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = save_tensors({key: value.contiguous() for key, value in model.state_dict().items()})
+    content = save_tensors({key: _small(value).contiguous() for key, value in model.state_dict().items()})
     card = Card(
         name,
         model_name,
@@ -169,6 +167,12 @@ def save(
     path = folder / f"{name}.json"
     path.write_text(json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def _small(value: torch.Tensor) -> torch.Tensor:
+    """Gives numbers in half precision if nothing is lost by it; a model takes them back in its own."""
+    half = value.half()
+    return half if value.dtype == torch.float32 and torch.equal(half.float(), value) else value
 
 
 def read_card(path: Path) -> Card:

@@ -10,6 +10,7 @@ from torch import nn
 from mer_agent.errors import ConfigError, InputError
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import FeatureSpec
+from mer_agent.models.ensemble import Ensemble
 from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.peers.bc_lstm import BcLSTM
 from mer_agent.models.peers.c_mfn import CMFN
@@ -22,6 +23,9 @@ from mer_agent.models.peers.lr_gcn import LRGCN
 from mer_agent.models.peers.multi_emo import MultiEMO
 from mer_agent.models.peers.text_cnn import TextCNN
 
+LiveModel = ARIIGCN | Ensemble | JointFusion
+"""Models that follow a conversation utterance by utterance (`models.stream`)."""
+
 Build = Callable[[Sequence[FeatureSpec], int, dict[str, Any]], nn.Module]
 
 
@@ -29,8 +33,13 @@ def _plain(model: Callable[..., nn.Module], **fixed: Any) -> Build:
     return lambda specs, classes, shape: model(specs, classes, **{**fixed, **shape})
 
 
+def _ar_iigcn(specs: Sequence[FeatureSpec], classes: int, sizes: dict[str, Any]) -> nn.Module:
+    shape = Shape(**sizes)
+    return ARIIGCN(specs, classes, shape) if shape.members == 1 else Ensemble(specs, classes, shape)
+
+
 MODELS: dict[str, Build] = {
-    "ar-iigcn": lambda specs, classes, shape: ARIIGCN(specs, classes, Shape(**shape)),
+    "ar-iigcn": _ar_iigcn,
     "joint-fusion": _plain(JointFusion),
     "gru": _plain(PastGRU),
     "text-cnn": _plain(TextCNN),

@@ -16,8 +16,7 @@ from mer_agent.models.graph_state import GraphState
 from mer_agent.streams.types import Modality
 
 if TYPE_CHECKING:
-    from mer_agent.models.ar_iigcn import ARIIGCN
-    from mer_agent.models.joint_fusion import JointFusion
+    from mer_agent.models.registry import LiveModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Stream:
     normalised in the model. Speakers are small integers, None when unknown.
     """
 
-    def __init__(self, model: ARIIGCN | JointFusion) -> None:
+    def __init__(self, model: LiveModel) -> None:
         self._model = model
         self._graphs = [GraphState(cast(SpeakerGraph, graph)) for graph in model.graphs]
         self._numbers: OrderedDict[str, int] = OrderedDict()  # utterance id -> node number, while it can be revised
@@ -135,9 +134,9 @@ class Stream:
         self._numbers.clear()
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives the state: per modality tensors and integers, and the ids of the utterances that can be revised."""
-        graphs = {m: graph.to_dict() for m, graph in zip(self._model.modalities, self._graphs, strict=True)}
-        return {"graphs": graphs, "numbers": dict(self._numbers)}
+        """Gives the state: per graph tensors and integers, and the ids of the utterances that can be revised."""
+        graphs = [graph.to_dict() for graph in self._graphs]
+        return {"modalities": self._model.modalities, "graphs": graphs, "numbers": dict(self._numbers)}
 
     def load_dict(self, saved: Mapping[str, Any]) -> None:
         """Goes on from what `to_dict` gave.
@@ -145,10 +144,10 @@ class Stream:
         Raises:
             ValueError: it comes from another model.
         """
-        if tuple(saved["graphs"]) != self._model.modalities:
+        if tuple(saved["modalities"]) != self._model.modalities or len(saved["graphs"]) != len(self._graphs):
             raise ValueError("the saved state comes from a model of other modalities")
-        for modality, graph in zip(self._model.modalities, self._graphs, strict=True):
-            graph.load_dict(saved["graphs"][modality])
+        for graph, own in zip(self._graphs, saved["graphs"], strict=True):
+            graph.load_dict(own)
         self._numbers = OrderedDict(saved["numbers"])
 
     @torch.no_grad()

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from mer_agent.models.ar_iigcn import ARIIGCN
-from mer_agent.models.joint_fusion import JointFusion
+from mer_agent.models.registry import LiveModel
 from mer_agent.models.stream import Stream
 
 
 def bench(
-    model: ARIIGCN | JointFusion,
+    model: LiveModel,
     lengths: Sequence[int] = (10, 1_000, 100_000),
     *,
     repeats: int = 400,
@@ -43,7 +42,7 @@ def bench(
 
 
 def _bench(
-    model: ARIIGCN | JointFusion, lengths: Sequence[int], repeats: int, progress: Callable[[int], None] | None
+    model: LiveModel, lengths: Sequence[int], repeats: int, progress: Callable[[int], None] | None
 ) -> dict[str, Any]:
     torch.manual_seed(0)
     turns = [{spec.id: torch.randn(spec.dimension) for spec in model.specs} for _ in range(64)]

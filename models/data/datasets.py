@@ -267,6 +267,7 @@ def _encode(feature: str, texts: Sequence[str], encode: EncodeTexts) -> tuple[Te
 
 
 def _encoder(feature: str) -> EncodeTexts:
+    from mer_agent.encoders.place import Place
     from mer_agent.encoders.text import TextEncoder
     from mer_agent.encoders.text_lower import LowerTextEncoder
     from mer_agent.encoders.tokens import TokenEncoder
@@ -277,7 +278,7 @@ def _encoder(feature: str) -> EncodeTexts:
     if feature == TokenEncoder.feature:
         return TokenEncoder().encode_texts
     if feature == LowerTextEncoder.feature:
-        return LowerTextEncoder().encode_texts
+        return LowerTextEncoder(Place.of("auto", "auto")).encode_texts  # as what is read in context (`in_context`)
     if feature in IN_CONTEXT:
         raise DataError(f"{feature} reads whole dialogues: only iemocap and meld have it")
     encoder = TextEncoder(feature.removeprefix("text/").partition("@")[0])

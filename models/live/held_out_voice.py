@@ -12,13 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mer_agent.encoders import shipped
-from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, recipe_of
-from mer_agent.errors import DataError
+from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, recipe_of
 from mer_agent.models.data.speech_data import LABELS, Clip
 from mer_agent.models.live import live_speech
 from mer_agent.models.perception import train_voice
@@ -38,7 +35,7 @@ class HeldOutVoice:
         examples: all clips, of all folds, and what is heard of them.
 
     Raises:
-        DataError: a corpus is missing, or the runs are not those of the shipped encoder.
+        DataError: a corpus is missing, or the shipped voice encoder was made by another recipe.
         WeightsError: `ge2e` or `whisper-base` has not been pulled.
     """
 
@@ -48,36 +45,20 @@ class HeldOutVoice:
     hears_recogniser = True
 
     def __init__(self, data_dir: Path, folder: Path, fold: int, say: Callable[[str], None] = lambda _: None) -> None:
-        recipe = train_voice.VoiceRecipe()
-        examples, runs = train_voice.all_runs(data_dir, folder, recipe, 0, resume=True, say=say)
-        states = {"all": runs["all"]["state"], "fold": runs[f"fold-{fold}"]["state"]}
-        state, card = shipped.load("voice")
-        if any(not torch.equal(states["all"][key], value) for key, value in state.items()):
-            raise DataError(f"the voice runs in {folder} are not those of the shipped encoder: give another folder")
-        path = user_cache_path("mer-agent") / "features" / f"held-out-voice-{card.sha256[:24]}-{fold}.safetensors"
-        if not path.is_file():
-            say(f"reading the voices of all clips by the network that doesn't know fold {fold}")
-            found = {}
-            for name, own in states.items():
-                network = VoiceNetwork(len(LABELS), recipe.shape)
-                network.load_state_dict(own)
-                found[name] = train_voice.features(network, examples, 0)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            save_file(found, partial)
-            partial.replace(path)
-        kept = load_file(path)
+        name = f"fold-{fold}"
+        examples, networks = train_voice.runs_beside_shipped(data_dir, folder, (name,), say)
         self.examples = examples
         self._clips = [one.clip for one in examples]
         known = torch.tensor([one.clip.fold != fold for one in examples])
-        self._fold, self._inputs, self._outputs = kept["fold"], kept["fold"][known], kept["all"][known]
+        self._fold, whole = (train_voice.features(networks[which], examples, 0) for which in (name, "all"))
+        self._inputs, self._outputs = self._fold[known], whole[known]
         with tempfile.TemporaryDirectory(prefix="mer-agent-") as made:
             shipped.save(
                 Path(made),
                 "voice",
-                states["fold"],
+                networks[name].state_dict(),
                 feature=self.feature,
-                recipe=recipe_of(recipe.shape, LABELS),
+                recipe=recipe_of(train_voice.VoiceRecipe().shape, LABELS),
                 data="",
                 terms=train_voice.TERMS,
                 figures={},

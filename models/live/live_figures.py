@@ -13,7 +13,8 @@ from torch import Tensor
 from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import NO_LABEL, Batch
 from mer_agent.models.data.meld import MELD_LABELS
-from mer_agent.models.joint_fusion import JointFusion
+from mer_agent.models.ensemble import Ensemble
+from mer_agent.models.registry import LiveModel
 from mer_agent.models.training.learner import MIDDLE_OF_SCALE
 from mer_agent.models.training.metrics import agreement, scores
 from mer_agent.streams.types import Modality
@@ -26,7 +27,7 @@ ABSTAIN_RISK = 0.25
 
 
 @torch.no_grad()
-def told(model: ARIIGCN | JointFusion, batch: Batch, modalities: Sequence[Modality] | None = None) -> Told:
+def told(model: LiveModel, batch: Batch, modalities: Sequence[Modality] | None = None) -> Told:
     """Gives what the model says of a batch that shows these modalities only (all if not given)."""
     hidden = [spec.id for spec in model.specs if modalities is not None and spec.modality not in modalities]
     known = batch.labels != NO_LABEL
@@ -41,7 +42,7 @@ def brief(found: Told) -> dict[str, Any]:
     }
 
 
-def subsets(model: ARIIGCN, batch: Batch) -> dict[str, dict[str, Any]]:
+def subsets(model: LiveModel, batch: Batch) -> dict[str, dict[str, Any]]:
     """Gives the scores of each subset of the modalities that the batch has."""
     there = [m for m in model.modalities if any(batch.present[s.id].any() for s in model.specs if s.modality == m)]
     every = [subset for size in range(1, len(there) + 1) for subset in combinations(there, size)]
@@ -49,7 +50,7 @@ def subsets(model: ARIIGCN, batch: Batch) -> dict[str, dict[str, Any]]:
 
 
 @torch.no_grad()
-def affect(model: ARIIGCN, batch: Batch) -> dict[str, float]:
+def affect(model: ARIIGCN | Ensemble, batch: Batch) -> dict[str, float]:
     """Gives the concordance (CCC) with the raters' valence, arousal and dominance over the rated utterances."""
     if batch.affect is None:
         return {}
@@ -81,7 +82,7 @@ def abstain_below(found: Told, risk: float = ABSTAIN_RISK) -> float:
     return next((threshold for threshold, _, own in risk_by_coverage(found) if own <= risk), 0.95)
 
 
-def of(model: ARIIGCN, valid: Mapping[str, Batch], test: Mapping[str, Batch]) -> dict[str, Any]:
+def of(model: ARIIGCN | Ensemble, valid: Mapping[str, Batch], test: Mapping[str, Batch]) -> dict[str, Any]:
     """Gives all figures of a finished model. Test parts are looked at here and nowhere else."""
     chosen = told(model, valid["meld"])
     threshold = abstain_below(chosen)

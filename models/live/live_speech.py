@@ -16,10 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mer_agent.encoders import shipped
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork
-from mer_agent.errors import DataError
-from mer_agent.models.data.speech_data import LABELS, Clip
+from mer_agent.models.data.speech_data import FOLDS, Clip
 from mer_agent.models.perception import train_voice
 from mer_agent.models.perception.speech_bank import ALONE, COPIES, Example
 from mer_agent.models.perception.train_voice import features
@@ -47,18 +45,12 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech:
     That takes half an hour of one core.
 
     Raises:
-        DataError: a corpus is missing, or the runs in `folder` are not those of the shipped encoder.
+        DataError: a corpus is missing, or the shipped voice encoder was made by another recipe.
         WeightsError: the voice encoders' weights are not here.
     """
-    recipe = train_voice.VoiceRecipe()
-    examples, runs = train_voice.all_runs(data_dir, folder, recipe, 0, resume=True, say=say)
-    state, _ = shipped.load("voice")
-    if any(not torch.equal(state[key], value) for key, value in runs["all"]["state"].items() if key in state):
-        raise DataError(f"the voice runs in {folder} are not those of the shipped encoder: give another folder")
-    networks = {}
-    for name, run in runs.items():
-        network = networks[name] = VoiceNetwork(len(LABELS), recipe.shape)
-        network.load_state_dict(run["state"])
+    folds = (f"fold-{fold}" for fold in range(FOLDS))
+    names = (*folds, *(f"from-{corpus}" for corpus in train_voice.CORPORA))
+    examples, networks = train_voice.runs_beside_shipped(data_dir, folder, names, say)
     values, present = {}, {}
     for name in ALONE:
         values[name], present[name] = (part.expand(*VERSIONS, *part.shape[1:]) for part in heard(examples, name))

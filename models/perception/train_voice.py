@@ -94,11 +94,47 @@ def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[
 
 
 def all_runs(
-    data_dir: Path, folder: Path, recipe: VoiceRecipe, seed: int, *, resume: bool, say: Callable[[str], None]
+    data_dir: Path,
+    folder: Path,
+    recipe: VoiceRecipe,
+    seed: int,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    names: Sequence[str] = (),
 ) -> tuple[list[Example], dict[str, dict[str, Any]]]:
-    """Gives the examples and each run by name: `all`, `fold-0` ... and `from-CORPUS`; see `train_encoder`."""
+    """Gives the examples and each run by name: `all`, `fold-0` ... and `from-CORPUS`; see `train_encoder`.
+
+    `names` are the runs that are wanted, all if not given.
+    """
     examples = speech_bank.load(speech_data.load(data_dir / "speech"), folder, say)
-    return examples, {name: _kept(name, examples, recipe, seed, folder, resume, say) for name in _splits(examples)}
+    wanted = names or _splits(examples)
+    return examples, {name: _kept(name, examples, recipe, seed, folder, resume, say) for name in wanted}
+
+
+def runs_beside_shipped(
+    data_dir: Path, folder: Path, names: Sequence[str], say: Callable[[str], None]
+) -> tuple[list[Example], dict[str, VoiceNetwork]]:
+    """Gives the examples, the shipped network as `all`, and by their names networks that know less than it.
+
+    Those are made here where `folder` has none. On another processor they come out a little otherwise than those that
+    were made beside the shipped one. That doesn't matter to who maps their numbers to where the shipped one has them
+    (`live_speech.mapped`).
+
+    Raises:
+        DataError: a corpus is missing, or the shipped encoder was made by another recipe than this version has.
+        WeightsError: the voice encoders' weights are not here.
+    """
+    recipe = VoiceRecipe()
+    state, card = shipped.load("voice")
+    if card.record["recipe"] != json.loads(json.dumps(asdict(recipe))):
+        raise DataError("the shipped voice encoder has another recipe: make it anew, mer-agent train-encoder voice")
+    examples, runs = all_runs(data_dir, folder, recipe, 0, resume=True, say=say, names=names)
+    networks = {}
+    for name, own in {"all": state, **{name: run["state"] for name, run in runs.items()}}.items():
+        networks[name] = VoiceNetwork(len(LABELS), recipe.shape)
+        networks[name].load_state_dict(own)
+    return examples, networks
 
 
 def _splits(examples: Sequence[Example]) -> dict[str, tuple[list[Example], list[Example]]]:
@@ -148,6 +184,7 @@ def _kept(
         "loss": round(loss, 4),
         "took_s": round(time.monotonic() - begun),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.save(run, partial)
     partial.replace(path)

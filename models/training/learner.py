@@ -62,6 +62,23 @@ def class_weights(labels: Tensor, classes: int, power: float) -> Tensor:
     return (weights * counts.sum() / (weights * counts).sum()).float()
 
 
+@torch.no_grad()
+def judge(model: nn.Module, parts: dict[str, Batch], labels: tuple[str, ...]) -> dict[str, Any]:
+    """Gives a model's scores on validation and test."""
+    judged = {}
+    for split in ("valid", "test"):
+        batch = parts[split]
+        known = (batch.labels != NO_LABEL).cpu()
+        probabilities = model(batch).logits.softmax(-1).cpu()
+        judged[split] = scores(probabilities[known], batch.labels.cpu()[known], labels)
+    return judged
+
+
+def brief(judged: dict[str, Any]) -> dict[str, Any]:
+    """Gives what a record keeps of each epoch's scores."""
+    return {split: {key: judged[split][key] for key in ("weighted_f1", "accuracy")} for split in judged}
+
+
 class Learner:
     """A model in training, with everything that a stopped run needs to go on.
 
@@ -169,26 +186,18 @@ class Learner:
         moving = [key for key, value in own.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.average[key] for key in moving], [own[key] for key in moving], 1 - decay)
 
-    @torch.no_grad()
     def judge(self, parts: dict[str, Batch], labels: tuple[str, ...]) -> dict[str, Any]:
         """Gives the averaged weights' scores on validation and test; only the former decides anything."""
         own = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
-        self.model.eval()
-        judged = {}
-        for split in ("valid", "test"):
-            batch = parts[split]
-            known = (batch.labels != NO_LABEL).cpu()
-            probabilities = self.model(batch).logits.softmax(-1).cpu()
-            judged[split] = scores(probabilities[known], batch.labels.cpu()[known], labels)
+        judged = judge(self.model.eval(), parts, labels)
         self.model.load_state_dict(own)
         return judged
 
     def keep(self, epoch: int, loss: float, judged: dict[str, Any]) -> None:
         """Writes down an epoch's scores; its weights become the run's if the recipe picks them."""
         score = judged["valid"]["weighted_f1"]
-        brief = {split: {k: judged[split][k] for k in ("weighted_f1", "accuracy")} for split in judged}
-        self.epochs.append({"epoch": epoch, "loss": loss, **brief})
+        self.epochs.append({"epoch": epoch, "loss": loss, **brief(judged)})
         if self.recipe.pick == "last" or score > self.best_score:
             self.best_score = score
             self.best = {key: value.clone() for key, value in self.average.items()}

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from mer_agent.errors import CheckpointError
 from mer_agent.models import checkpoint
-from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.batch import Batch
-from mer_agent.models.joint_fusion import JointFusion
 from mer_agent.models.live import live_figures, train_live
 from mer_agent.models.live.live_data import Mix
+from mer_agent.models.registry import LiveModel
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -43,9 +42,7 @@ class Comparison:
         return self.high < 0
 
 
-def compare(
-    candidate: ARIIGCN | JointFusion, shipped: ARIIGCN | JointFusion, parts: Mapping[str, Batch], seed: int = 0
-) -> list[Comparison]:
+def compare(candidate: LiveModel, shipped: LiveModel, parts: Mapping[str, Batch], seed: int = 0) -> list[Comparison]:
     """Gives the comparison of two models of the same labels on each part."""
     found = []
     for name, batch in parts.items():

@@ -10,7 +10,6 @@ from typing import Any
 
 from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.errors import InputError
-from mer_agent.models.ar_iigcn import ARIIGCN
 from mer_agent.models.checkpoint import load as load_checkpoint
 from mer_agent.models.checkpoint import save
 from mer_agent.models.data.corpora import DATA, Source, load
@@ -161,7 +160,7 @@ def keep(run: Run, folder: Path, name: str, figures: dict[str, Any] | None = Non
         name=name,
         model_name=record["recipe"]["model"],
         specs=run.specs,
-        shape=asdict(run.model.shape) if isinstance(run.model, ARIIGCN) else run.shape,
+        shape=asdict(run.model.shape) if hasattr(run.model, "shape") else run.shape,
         label_set=record["label_set"],
         labels=tuple(record["labels"]),
         data=source.data,

@@ -10,17 +10,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mer_agent.errors import DataError
-from mer_agent.models.batch import FeatureSpec
+from mer_agent.errors import ConfigError, DataError
+from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.models.data.datasets import Corpus
+from mer_agent.models.ensemble import Ensemble
 from mer_agent.models.registry import MODELS, with_generators
-from mer_agent.models.training.learner import Learner
+from mer_agent.models.training.learner import Learner, brief, judge
 from mer_agent.models.training.recipe import Recipe, drop_features, feature_specs
 from mer_agent.models.training.records import record_of, write
 
@@ -63,6 +64,8 @@ def train(
 ) -> Run:
     """Trains one model. The same recipe, data, seed and number of threads give the same weights.
 
+    A shape with `members` makes an ensemble of so many (K): seed s has the members of the seeds s * K to s * K + K - 1.
+
     Args:
         recipe: what to train and how.
         corpus: the data, loaded with the recipe's features.
@@ -76,20 +79,53 @@ def train(
         ConfigError: the recipe asks for what the model has no part for.
     """
     parts = {split: corpus.part(split).to(device) for split in ("train", "valid", "test")}
-    training = parts["train"]
-    torch.manual_seed(seed)
     specs = feature_specs(corpus.part("train"), recipe)
     shape = with_generators(recipe.model, recipe.shape) if recipe.w3 else recipe.shape
-    model = MODELS[recipe.model](specs, len(corpus.labels), shape).to(device)
+    members = shape.get("members", 1)
+    if members > 1 and recipe.model != "ar-iigcn":
+        raise ConfigError(f"{recipe.model} has no ensemble: members must be 1")
+    alone = replace(recipe, shape={key: value for key, value in shape.items() if key != "members"})
+    seeds = range(seed * members, (seed + 1) * members)
+    resumes = [folder / f"{recipe.model}-{seed}.{own}.state.pt" if folder else None for own in range(members)]
+    started = time.monotonic()
+    states = [
+        _learn(alone, specs, corpus, parts, own, device, resume, progress)
+        for own, resume in zip(seeds, resumes, strict=True)
+    ]
+    if members == 1:
+        epochs, model = states[0].epochs, states[0].model
+    else:  # it is judged once, of the epochs that its members chose
+        model = Ensemble.of([state.model for state in states]).to(device)  # type: ignore[misc]
+        epochs = [{"epoch": recipe.epochs - 1, **brief(judge(model, parts, corpus.labels))}]
+    record = record_of(model, parts, corpus, asdict(recipe), seed, epochs, time.monotonic() - started)
+    if folder:
+        write(folder / f"{recipe.model}-{seed}.json", record)
+        for resume in resumes:
+            resume.unlink(missing_ok=True)  # type: ignore[union-attr]
+    return Run(model.cpu(), specs, shape, record)
+
+
+def _learn(
+    recipe: Recipe,
+    specs: list[FeatureSpec],
+    corpus: Corpus,
+    parts: dict[str, Batch],
+    seed: int,
+    device: str,
+    resume: Path | None,
+    progress: Callable[[int, float, float], None] | None,
+) -> Learner:
+    """Trains one model, and leaves it with the weights that were chosen."""
+    training = parts["train"]
+    torch.manual_seed(seed)
+    model = MODELS[recipe.model](specs, len(corpus.labels), recipe.shape).to(device)
     if recipe.model == "joint-fusion":
         model.start_from_pretrained()  # type: ignore[operator]
     state = Learner(model, recipe, seed, specs, training, len(corpus.labels))
-    resume = folder / f"{recipe.model}-{seed}.state.pt" if folder else None
     if resume and resume.is_file():
         state.load(torch.load(resume, weights_only=True, map_location=device))
     dialogues = torch.tensor(sorted(set(training.dialogue.tolist())))
     steps_per_epoch = math.ceil(len(dialogues) / recipe.batch_dialogues)
-    started = time.monotonic()
     for epoch in range(len(state.epochs), recipe.epochs):
         model.train()
         total = 0.0
@@ -109,11 +145,7 @@ def train(
         if progress:
             progress(epoch, total, judged["valid"]["weighted_f1"])
     model.load_state_dict(state.best)
-    record = record_of(model, parts, corpus, asdict(recipe), seed, state.epochs, time.monotonic() - started)
-    if folder and resume:
-        write(folder / f"{recipe.model}-{seed}.json", record)
-        resume.unlink(missing_ok=True)
-    return Run(model.cpu(), specs, shape, record)
+    return state
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

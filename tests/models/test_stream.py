@@ -176,7 +176,7 @@ def test_memory_does_not_grow():
             saved = stream.to_dict()
             graph = stream._graphs[0]
             rows = graph._inputs.shape[0]
-            sizes.add((len(saved["graphs"]["text"]["inputs"]), len(saved["numbers"]), rows))
+            sizes.add((len(saved["graphs"][0]["inputs"]), len(saved["numbers"]), rows))
     assert sizes == {(WINDOW * 3, WINDOW * 2, WINDOW * 12)}
     assert len(stream) == 400
 

@@ -95,3 +95,25 @@ def test_a_run_that_has_ended_is_not_made_again(
     monkeypatch.setattr(train_voice, "VoiceRecipe", lambda: RECIPE)
     with pytest.raises(DataError, match="another recipe"):
         train_encoder(tmp_path, tmp_path, resume=True, say=said.append)
+
+
+def test_runs_made_elsewhere_stand_beside_the_shipped_network(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another processor, another number of threads: the shipped network's own run can't be made again to the bit."""
+    recipe = VoiceRecipe(epochs=1, batch=32, most_frames=24, shape=RECIPE.shape)
+    monkeypatch.setattr(train_voice, "VoiceRecipe", lambda: recipe)
+    monkeypatch.setattr(speech_data, "load", lambda folder: [])
+    monkeypatch.setattr(speech_bank, "load", lambda clips, folder, say: examples)
+    train_encoder(tmp_path / "shipped", tmp_path / "shipped", resume=True, say=lambda line: None)
+    made = shipped.load("voice", tmp_path / "shipped")
+    monkeypatch.setattr(shipped, "load", lambda name: made)
+    said: list[str] = []
+    _, networks = train_voice.runs_beside_shipped(tmp_path, tmp_path / "here", ("fold-1",), said.append)
+    assert set(networks) == {"all", "fold-1"}
+    assert len(said) == 1, "nothing else is made"
+    assert all(torch.equal(value, made[0][key]) for key, value in networks["all"].state_dict().items())
+    assert not torch.equal(networks["fold-1"].head.weight, networks["all"].head.weight)
+    monkeypatch.setattr(train_voice, "VoiceRecipe", lambda: RECIPE)
+    with pytest.raises(DataError, match="another recipe"):
+        train_voice.runs_beside_shipped(tmp_path, tmp_path / "here", ("fold-1",), said.append)

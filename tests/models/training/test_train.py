@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import tiny_iemocap
 
-from mer_agent.errors import DataError
+from mer_agent.errors import ConfigError, DataError
 from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import Output
 from mer_agent.models.training.evaluate import draw_confusion, judge
@@ -79,6 +79,36 @@ def test_a_stopped_run_goes_on(data, finished, tmp_path):
     assert seen == list(range(5, TINY.epochs))
     expected = finished[0].model.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in run.model.state_dict().items())
+
+
+def test_an_ensemble_is_made_of_runs_with_seeds_of_their_own(data, tmp_path):
+    alone = replace(TINY, epochs=3)
+    together = replace(alone, shape={**TINY.shape, "members": 2})
+
+    class Stop(Exception):  # noqa: N818  # not an error
+        pass
+
+    def stop(epoch, loss, score):
+        seen.append(epoch)
+        if len(seen) == 4:  # the first member has ended, the second has begun
+            raise Stop
+
+    seen = []
+    with pytest.raises(Stop):
+        train(together, data, 1, folder=tmp_path, progress=stop)
+    again = []
+    run = train(together, data, 1, folder=tmp_path, progress=lambda epoch, loss, score: again.append(epoch))
+    assert again == [1, 2]
+    assert not list(tmp_path.glob("*.pt"))
+    for member, seed in zip(run.model.members, (2, 3), strict=True):
+        expected = train(alone, data, seed).model.state_dict()
+        own = member.state_dict()
+        assert all(torch.equal(own[key], value) for key, value in expected.items() if key != "temperature")
+    assert run.record["epochs"][0]["test"]["weighted_f1"] == pytest.approx(run.record["test"]["weighted_f1"])
+    model, card = checkpoint.load(keep(run, tmp_path, "two"))
+    assert judge(model, card, data)["weighted_f1"] == pytest.approx(run.record["test"]["weighted_f1"])
+    with pytest.raises(ConfigError, match="gru has no ensemble"):
+        train(replace(together, model="gru"), data, 0)
 
 
 def test_another_recipe_does_not_go_on_from_it(data, tmp_path):

@@ -1,0 +1,84 @@
+"""Several models of one shape, each trained with a seed of its own, that judge together.
+
+What one seed gets wrong by chance the others mostly don't, so their mean is right more often than any of them, changes
+less when the sound does, and knows better how sure it is. To the conversation they are one model of K * M graphs:
+
+    members k = 1 ... K, modalities m = 1 ... M
+    nodes, states        [N, K * M, d]   member by member
+    logits               log( 1/K sum_k softmax(logits_k) ) / temperature          [N, C]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mer_agent.models.ar_iigcn import ARIIGCN, Output, Shape, tempered
+from mer_agent.models.batch import Batch, FeatureSpec, presence
+from mer_agent.models.stream import Stream
+
+
+class Ensemble(nn.Module):
+    """AR-IIGCNs that judge together; `shape.members` says how many. `of` makes one of trained members."""
+
+    def __init__(self, specs: Sequence[FeatureSpec], classes: int, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        members = [ARIIGCN(specs, classes, shape) for _ in range(shape.members)]
+        self.members = nn.ModuleList(members)
+        self.specs, self.classes, self.modalities = members[0].specs, classes, members[0].modalities
+        self.temperature = nn.Buffer(torch.ones(()))
+        self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
+
+    @classmethod
+    def of(cls, members: Sequence[ARIIGCN]) -> Ensemble:
+        """Gives an ensemble of models that were trained alike; it has to be calibrated anew."""
+        first = members[0]
+        ensemble = cls(first.specs, first.classes, replace(first.shape, members=len(members)))
+        for own, member in zip(ensemble._models, members, strict=True):
+            own.load_state_dict(member.state_dict())
+            own.temperature.fill_(1.0)
+            if own.temperatures is not None:
+                own.temperatures.fill_(1.0)
+        return ensemble.eval().requires_grad_(False)
+
+    @property
+    def graphs(self) -> list[nn.Module]:
+        """All members' speaker graphs, in the order of the states."""
+        return [graph for member in self._models for graph in member.graphs]
+
+    @property
+    def _models(self) -> list[ARIIGCN]:
+        return list(self.members)  # type: ignore[arg-type]  # a list of modules doesn't say which
+
+    def forward(self, batch: Batch) -> Output:
+        """Gives the logits of every utterance of the batch's dialogues."""
+        outputs = [member(batch) for member in self._models]
+        spaces, states = (torch.cat([getattr(each, name) for each in outputs], 1) for name in ("spaces", "states"))
+        return Output(self.judge(states, presence(batch.present, self.specs)), spaces=spaces, states=states)
+
+    def nodes(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Gives each utterance's vectors [N, K * M, d], as they enter the graphs."""
+        return torch.cat([member.nodes(features, present) for member in self._models], 1)
+
+    def judge(self, states: Tensor, present: Tensor | None = None) -> Tensor:
+        """Gives the logits [N, C] of the graphs' states [N, K * M, d]; `present` [N, M] as in `ARIIGCN.judge`."""
+        each = torch.stack([m.judge(own).log_softmax(-1) for m, own in self._each(states)])  # [K, N, C]
+        return tempered(each.logsumexp(0) - math.log(len(each)), self.temperature, self.temperatures, present)
+
+    def rate(self, states: Tensor) -> Tensor:
+        """Gives valence, activation and dominance [N, 3] of the graphs' states [N, K * M, d]: the members' mean."""
+        return torch.stack([member.rate(own) for member, own in self._each(states)]).mean(0)
+
+    def stream(self) -> Stream:
+        """Gives a new conversation, to be fed utterance by utterance."""
+        return Stream(self)
+
+    def _each(self, states: Tensor) -> list[tuple[ARIIGCN, Tensor]]:
+        """Each member with its own states [N, M, d]."""
+        own = states.view(len(states), len(self.members), len(self.modalities), -1).unbind(1)
+        return list(zip(self._models, own, strict=True))
