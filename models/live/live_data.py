@@ -65,11 +65,13 @@ class Mix:
     """Dialogues that get voices of acted clips."""
     face: float = 0.5
     """Dialogues that get faces."""
-    wrong_voice: float = 0.45
+    wrong_voice: float = 0.65
     """Of such voices, those of a random emotion: spontaneous voices tell far less than acted ones."""
-    wrong_face: float = 0.2
+    wrong_face: float = 0.35
     blank_face: float = 0.25
     """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
+    usual: float = 0.25
+    """Of clips and faces, those whose labels are as frequent as in MELD; of the others, all labels are."""
     clean: float = 0.4
     """Of the voices, those without room, noise or telephone."""
     wordless: float = 0.15
@@ -179,6 +181,8 @@ class Mixer:
 
     def __init__(self, pool: Pool, mix: Mix, specs: Sequence[FeatureSpec], generator: torch.Generator) -> None:
         self._pool, self._mix, self._specs, self._random = pool, mix, specs, generator
+        known = pool.talks.labels[pool.talks.labels != NO_LABEL]
+        self._usual = torch.bincount(known, minlength=len(MELD_LABELS)).float()
         self._by_label = {
             part: [(batch.labels == label).nonzero().flatten() for label in range(len(MELD_LABELS))]
             for part, batch in (("voices", pool.voices), ("faces", pool.faces))
@@ -212,9 +216,11 @@ class Mixer:
         return replace(batch, features=features, present=present, dialogue=dialogue)
 
     def _balanced(self, part: str, many: int) -> Tensor:
-        """Rows of clips or faces, all labels alike."""
-        own = [rows for rows in self._by_label[part] if len(rows)]
-        label = self._pick(many, len(own)).tolist()
+        """Rows of clips or faces, all labels alike but for the `usual` ones."""
+        own = self._by_label[part]
+        there = torch.tensor([len(rows) > 0 for rows in own])
+        odds = torch.where(self._chance(many, self._mix.usual)[:, None], self._usual * there, there.float())
+        label = torch.multinomial(odds, 1, generator=self._random).flatten().tolist()
         return torch.stack([own[k][self._pick(1, len(own[k]))[0]] for k in label])
 
     def _like(self, part: str, labels: Tensor, wrong: float) -> Tensor:

@@ -110,7 +110,7 @@ def test_the_card_has_every_figure(data, model):
     assert set(found["meld_test_per_class"]) == set(MELD_LABELS)
 
 
-def test_what_is_shipped_is_the_best_on_validation(data, tmp_path, monkeypatch):
+def test_what_is_shipped_is_all_seeds_together(data, tmp_path, monkeypatch):
     from mer_agent.models import checkpoint
 
     monkeypatch.setattr(train_live, "load", lambda *args: data)
@@ -118,6 +118,7 @@ def test_what_is_shipped_is_the_best_on_validation(data, tmp_path, monkeypatch):
     figures = train_live.train_all(tmp_path, tmp_path / "out", tmp_path, [0, 1], lambda line: None)
     loaded, card = checkpoint.load_live(tmp_path / "out" / "live.json")
     assert card.labels == MELD_LABELS
+    assert (card.shape["members"], card.training["seeds"]) == (2, [0, 1])
     assert card.figures["meld_seeds"] == figures["meld_seeds"]
     again = live_figures.brief(live_figures.told(loaded, data.valid["meld"]))
     assert again == card.figures["valid"]["meld"]
