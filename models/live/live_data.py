@@ -4,7 +4,7 @@ No corpus at hand has words, voice and face of the same utterance. So a batch ho
 
 - dialogues of MELD (words, prosody) and IEMOCAP (words, voice, prosody), as they were said or as a recogniser would
   have written them; some of them lent voices or faces of the same emotion, with some that are wrong, so that neither is
-  believed too much;
+  believed too much; IEMOCAP's own voices, as far as their embeddings tell them;
 - acted clips of RAVDESS and EmoDB, in rows as long as dialogues, most with words that say nothing, some with a lent
   face;
 - faces of FER+ alone, in such rows, too.
@@ -67,6 +67,8 @@ class Mix:
     """Dialogues that get faces."""
     wrong_voice: float = 0.65
     """Of such voices, those of a random emotion: spontaneous voices tell far less than acted ones."""
+    own_voice: bool = True
+    """Whether IEMOCAP's utterances are lent their own voices, as far as their embeddings tell, or acted clips'."""
     wrong_face: float = 0.35
     blank_face: float = 0.25
     """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
@@ -108,6 +110,8 @@ class Pool:
     """Clips, each a dialogue of its own, as they were recorded."""
     versions: Mapping[str, tuple[Tensor, Tensor]]
     """By feature id, values [A, B, C, N, dimension] and presence [A, B, C, N] of their `live_speech.VERSIONS`."""
+    own_voices: tuple[Tensor, Tensor]
+    """What is known of IEMOCAP's voices (`live_speech.by_embedding`): [N, 100] of `talks`, and the clips' rest."""
     faces: Batch
     blank_words: Mapping[str, tuple[Tensor, ...]]
     """By feature id, text features [P, 768] of sentences that carry no emotion, of several kinds, drawn as often."""
@@ -190,7 +194,8 @@ class Mixer:
 
     def draw(self, talks: Tensor) -> Batch:
         """Gives a batch of these dialogues (their numbers, int64 [D]), of clips and of faces."""
-        parts = [self._lent(self._heard(talks)), self._clips()]
+        rows = torch.isin(self._pool.talks.dialogue, talks).nonzero().flatten()
+        parts = [self._lent(self._heard(rows), rows), self._clips()]
         conversations = int(parts[0].dialogue.max()) + 1
         if len(self._pool.faces):
             rows = self._balanced("faces", self._mix.faces)
@@ -203,12 +208,11 @@ class Mixer:
     def _pick(self, many: int, among: int) -> Tensor:
         return torch.randint(among, (many,), generator=self._random)
 
-    def _heard(self, talks: Tensor) -> Batch:
-        """The dialogues, some of them as a recogniser would have written them; numbered from 0."""
-        rows = torch.isin(self._pool.talks.dialogue, talks).nonzero().flatten()
+    def _heard(self, rows: Tensor) -> Batch:
+        """These rows of the dialogues, some dialogues as a recogniser would have written them; numbered from 0."""
         batch = _rows(self._pool.talks, rows)
         _, dialogue = torch.unique_consecutive(batch.dialogue, return_inverse=True)
-        misheard = self._chance(len(talks), self._mix.misheard)[dialogue]
+        misheard = self._chance(int(dialogue.max()) + 1, self._mix.misheard)[dialogue]
         features, present = dict(batch.features), dict(batch.present)
         for name, (values, there) in self._pool.misheard.items():
             features[name] = torch.where(misheard[:, None], values[rows], features[name])
@@ -233,17 +237,22 @@ class Mixer:
                 rows[at] = own[self._pick(len(at), len(own))]
         return rows
 
-    def _lent(self, batch: Batch) -> Batch:
-        """Lends voices and faces to some dialogues."""
+    def _lent(self, batch: Batch, rows: Tensor) -> Batch:
+        """Lends voices and faces to some dialogues, `rows` of the pool's."""
         many = int(batch.dialogue.max()) + 1
         features, present = dict(batch.features), dict(batch.present)
         voice = self._like("voices", batch.labels, self._mix.wrong_voice)
         voice[~self._chance(many, self._mix.voice)[batch.dialogue]] = -1
         lent = self._voices(voice)
-        alone = {VOICE: voice >= 0, GE2E: (voice >= 0) & ~present[GE2E]}
-        for name, where in alone.items():
+        # An utterance with a voice keeps it, as far as it is known.
+        own = present[GE2E] if self._mix.own_voice else torch.zeros_like(present[GE2E])
+        for name in (VOICE, GE2E):
             values, there = lent[name]
-            self._lend(features, present, name, values, where & there)
+            where = ~own if name == VOICE else ~present[GE2E]
+            self._lend(features, present, name, values, (voice >= 0) & where & there)
+        known, rest = self._pool.own_voices
+        values = known[rows] + rest[self._pick(len(batch), len(rest))]
+        self._lend(features, present, VOICE, values.clamp(-1, 1), (voice >= 0) & own)
         self._show(features, present, batch.labels, self._chance(many, self._mix.face)[batch.dialogue])
         return replace(batch, features=features, present=present)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mer_agent.encoders.voice import VoiceEncoder
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork
 from mer_agent.models.data.speech_data import FOLDS, Clip
 from mer_agent.models.perception import train_voice
@@ -102,6 +103,24 @@ def unseen(
         rows = features(networks[reader], examples, copy, wordless=wordless)
         found[own] = mapped(rows[~own], shipped_features[~own], rows[own])
     return found.clamp(-1, 1)  # as the tanh of the shipped network has it
+
+
+def by_embedding(speech: Speech, rows: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives `audio/emotion@2` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
+
+    A linear map from the one to the other is fitted on clips. What it can't tell (`rest`) is the clips' own, and is
+    to be added from one clip or another: with it the vectors spread as those of real voices do.
+
+    Args:
+        speech: the clips, of which the recorded ones are read by networks that don't know their speakers.
+        rows: which of them are learned from, int64 [K].
+        embeddings: of the utterances, [N, 256].
+
+    Returns:
+        the vectors [N, 100] without the rest, and the clips' rest [K, 100].
+    """
+    known, voices = (speech.values[name][0, 0, 0][rows] for name in (VoiceEncoder.feature, VoiceEmotionEncoder.feature))
+    return mapped(known, voices, embeddings), voices - mapped(known, voices, known)
 
 
 def mapped(inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:

@@ -172,6 +172,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         torch.arange(int(together.dialogue.max()) + 1) > int(talks.dialogue.max()),
         voices,
         {name: (value[..., taught, :], speech.present[name][..., taught]) for name, value in speech.values.items()},
+        live_speech.by_embedding(speech, taught, together.features[GE2E]),
         faces,
         {name: (talks.features[name][neutral], plain[name]) for name in (TEXT, LOWER)},
     )

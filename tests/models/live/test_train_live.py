@@ -46,6 +46,7 @@ def data() -> LiveData:
             )
             for name in (GE2E, VOICE, PROSODY)
         },
+        (0.1 * talks.features[GE2E], 0.1 * voices.features[VOICE]),
         faces,
         {name: (talks.features[name][talks.labels == 0][:8],) for name in (TEXT, LOWER)},
     )
