@@ -44,7 +44,8 @@ FROM_IEMOCAP: Mapping[str, str | None] = {
     "angry": "anger",
     "frustrated": "anger",
 }
-FROM_SPEECH: Mapping[str, str | None] = {"happy": "joy", "sad": "sadness", "angry": "anger", "boredom": None}
+# To a network that learned from actors, people who read or talk plainly sound bored.
+FROM_SPEECH: Mapping[str, str | None] = {"happy": "joy", "sad": "sadness", "angry": "anger", "boredom": "neutral"}
 FROM_FACES: Mapping[str, str | None] = {"happiness": "joy", "contempt": None}
 """Label of a data set -> MELD's, where its name differs; None: none of them."""
 
