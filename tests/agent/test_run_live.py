@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,12 @@ def pairs(
     )
 
 
-def test_live_gives_the_labels_of_the_replay_and_survives_both_devices(
+def letters(text: str) -> str:
+    """What is left of words when case and punctuation don't count."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def test_live_tells_what_the_replay_tells_and_survives_both_devices(
     start: Callable[..., Running], pulse: Pulse, camera: NetworkCamera, tmp_path: Path
 ) -> None:
     part = beginning(tmp_path)
@@ -83,7 +89,11 @@ def test_live_gives_the_labels_of_the_replay_and_survives_both_devices(
     told = f"live {[(m.label, m.text) for m in heard]}, replayed {[(m.label, m.text) for m in wanted]}"
     assert len(wanted) >= 5, told
     assert len(same) >= len(wanted) - 1, told
-    assert sum(one.label == other.label for one, other in same) >= len(same) - 1, told
+    spoken, meant = (letters(" ".join(m.text or "" for m in found)) for found in zip(*same, strict=True))
+    assert SequenceMatcher(None, spoken, meant, autojunk=False).ratio() > 0.85, told
+    # Played again, sound falls differently into frames; a comma more or less moves close labels (docs/live.md). Labels
+    # of the very samples that were heard are compared one by one in test_recording.
+    assert sum(one.label == other.label for one, other in same) >= len(same) / 2, told
     assert all((message.delay_ms or 0) > 0 for message in heard)
     assert heard[0].session.startswith("live-")
 
