@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.models.batch import NO_LABEL, Batch, FeatureSpec
 from mer_agent.models.data.datasets import IEMOCAP_LABELS, Corpus
 from mer_agent.models.data.meld import MELD_LABELS
@@ -36,6 +37,8 @@ TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
     "audio/prosody@1",
     "visual/ferplus@1",
 )
+
+_DURATION = DESCRIPTORS.index("duration_s")
 
 FROM_IEMOCAP: Mapping[str, str | None] = {
     "happy": "joy",
@@ -68,6 +71,9 @@ class Mix:
     """Dialogues that get faces."""
     wrong_voice: float = 0.65
     """Of such voices, those of a random emotion: spontaneous voices tell far less than acted ones."""
+    brief_s: float = 1.0
+    wrong_brief: float = 0.9
+    """The same of utterances that are shorter than this: acted clips, which taught the voice encoder, are longer."""
     own_voice: bool = True
     """Whether IEMOCAP's utterances are lent their own voices, as far as their embeddings tell, or acted clips'."""
     wrong_face: float = 0.35
@@ -228,9 +234,10 @@ class Mixer:
         label = torch.multinomial(odds, 1, generator=self._random).flatten().tolist()
         return torch.stack([own[k][self._pick(1, len(own[k]))[0]] for k in label])
 
-    def _like(self, part: str, labels: Tensor, wrong: float) -> Tensor:
-        """Rows of the same labels [N], but for a share of random ones; -1 where there is none."""
-        wanted = torch.where(self._chance(len(labels), wrong), self._pick(len(labels), len(MELD_LABELS)), labels)
+    def _like(self, part: str, labels: Tensor, wrong: Tensor) -> Tensor:
+        """Rows of the same labels [N], or with a chance of `wrong` [N] of random ones; -1 where there is none."""
+        mistaken = torch.rand(len(labels), generator=self._random) < wrong
+        wanted = torch.where(mistaken, self._pick(len(labels), len(MELD_LABELS)), labels)
         rows = torch.full_like(labels, -1)
         for label, own in enumerate(self._by_label[part]):
             at = (wanted == label).nonzero().flatten()
@@ -242,7 +249,9 @@ class Mixer:
         """Lends voices and faces to some dialogues, `rows` of the pool's."""
         many = int(batch.dialogue.max()) + 1
         features, present = dict(batch.features), dict(batch.present)
-        voice = self._like("voices", batch.labels, self._mix.wrong_voice)
+        brief = (batch.features[PROSODY][:, _DURATION] < self._mix.brief_s) & batch.present[PROSODY]
+        wrong = torch.where(brief, self._mix.wrong_brief, self._mix.wrong_voice)
+        voice = self._like("voices", batch.labels, wrong)
         voice[~self._chance(many, self._mix.voice)[batch.dialogue]] = -1
         lent = self._voices(voice)
         # An utterance with a voice keeps it, as far as it is known.
@@ -270,7 +279,7 @@ class Mixer:
             return
         blank = self._chance(len(labels), self._mix.blank_face)
         shown = torch.where(blank, MELD_LABELS.index("neutral"), labels)
-        rows = self._like("faces", shown, self._mix.wrong_face)
+        rows = self._like("faces", shown, torch.full(labels.shape, self._mix.wrong_face))
         self._lend(features, present, FACE, self._pool.faces.features[FACE][rows], who & (rows >= 0))
 
     @staticmethod

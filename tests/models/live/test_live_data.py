@@ -119,6 +119,17 @@ def test_some_of_it_is_wrong():
     assert (batch.features[FACE][talk][:, 0] == 300.0 + neutral).all()
 
 
+def test_brief_utterances_are_lent_wrong_voices_more_often():
+    of = pool()
+    of.talks.features[PROSODY] = of.talks.features[PROSODY].clone()
+    of.talks.features[PROSODY][of.talks.dialogue == 1, 0] = 0.5
+    mix = Mix(clips=30, faces=20, voice=1, wrong_voice=0, wrong_brief=1.0, words=0, whole=1, lost=0)
+    batch = Mixer(of, mix, SPECS, torch.Generator().manual_seed(0)).draw(torch.tensor([0, 1]))
+    right = batch.features[VOICE][:, 0].floor() == 200.0 + batch.labels
+    assert right[batch.dialogue == 0].all()
+    assert not right[batch.dialogue == 1].all()
+
+
 def test_words_are_those_written_or_those_recognised():
     written, recognised = drawn(misheard=0), drawn(misheard=1)
     talk = written.dialogue < 4
