@@ -1,8 +1,8 @@
 """What the accuracy bench trains of joint-vector fusion: the tables of its paper, and two that it doesn't have.
 
 On IEMOCAP the sound is one vector of the speaker encoder and one of prosody, since recordings are not at hand; on acted
-speech it is the mel-spectrogram, and what the speaker encoder hears step by step. The paper's ablations are given there
-as differences of weighted F1: here they are added to its 68.66.
+speech it is the mel-spectrogram, and what the speaker encoder and the recogniser's hear step by step. The paper's
+ablations are given there as differences of weighted F1: here they are added to its 68.66.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ _BOTH: dict[str, Any] = {
 }
 """More steps for the language transformer: what the plan `adapted` chose on validation, by corpus."""
 
+_SPEAKER, _RECOGNISER = "audio/ge2e-steps@1", "audio/whisper-steps@1"
+
 _HEARD: tuple[tuple[str, tuple[Modality, ...], dict[str, Any]], ...] = (
     ("mel", ("audio",), {}),
-    ("mel + speaker encoder", ("audio",), {"replace": {"audio/mel@1": ("audio/mel@1", "audio/ge2e-steps@1")}}),
-    ("speaker encoder", ("audio",), {"replace": {"audio/mel@1": "audio/ge2e-steps@1"}}),
+    ("mel + speaker encoder", ("audio",), {"replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER)}}),
+    (
+        "mel + speaker encoder + recogniser",
+        ("audio",),
+        {"replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)}},
+    ),
+    ("speaker encoder", ("audio",), {"replace": {"audio/mel@1": _SPEAKER}}),
+    ("speaker encoder + recogniser", ("audio",), {"replace": {"audio/mel@1": (_SPEAKER, _RECOGNISER)}}),
     ("mel + the constant words", (), {}),
 )
 
