@@ -1,7 +1,8 @@
 """`mer-agent bench encoders`: utterances a second of each encoder, one by one and in a batch, on the devices here.
 
-An utterance is three seconds of made-up speech, twelve words, and thirty pictures whose face was cut out already (that
-is the watcher's work, `bench faces`). What an encoder computes depends on lengths, not on what is said.
+An utterance is three seconds of made-up speech, twelve words, thirty pictures whose face was cut out already (that is
+the watcher's work, `bench faces`), and what the recogniser heard of it (that is done when the words are found). What an
+encoder computes depends on lengths, not on what is said.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import torch
 
 from mer_agent.encoders import base
 from mer_agent.encoders.base import Encoder
+from mer_agent.encoders.voice_emotion import RECOGNISER
 from mer_agent.errors import WeightsError
-from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Face, Transcript, Turn, Utterance, VideoFrame
+from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Face, Hearing, Transcript, Turn, Utterance, VideoFrame
 
 SECONDS = 3
 BATCH = 16
@@ -97,6 +99,8 @@ def _utterances(count: int) -> list[Utterance]:
         VideoFrame(np.zeros((0, 0, 3), np.uint8), i * NS_PER_S // 10, i, faces=(Face(0, crop, (0.3,) * 4, 0.9, 0.1),))
         for i, crop in enumerate(crops)
     )
+    states = random.standard_normal((2 + SECONDS * 1000 // 80, 512), dtype=np.float32)
+    heard = Hearing(RECOGNISER, states[:2].flatten(), states[2:])
     return [
         Utterance(
             f"u{i}",
@@ -106,6 +110,7 @@ def _utterances(count: int) -> list[Utterance]:
             audio=(0.1 * voice + 0.003 * random.standard_normal(len(at))).astype(np.float32),
             frames=frames,
             transcript=Transcript(_TEXT),
+            hearing=heard,
         )
         for i in range(count)
     ]

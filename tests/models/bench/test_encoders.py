@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mer_agent.encoders import base
+from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
 from mer_agent.encoders.words import WordEncoder
 from mer_agent.errors import WeightsError
 from mer_agent.models.bench.encoders import BATCH, bench, measure
@@ -17,6 +18,7 @@ def test_measures_one_by_one_and_in_a_batch() -> None:
         def encode(self, utterances, past_turns=()):
             sizes.append(len(utterances))
             assert len(past_turns) == len(utterances)
+            assert all(row is not None for row in WhisperStepsEncoder().encode(utterances)), "all there is to hear"
             return super().encode(utterances, past_turns)
 
     figures = measure(Counting())
