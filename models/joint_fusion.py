@@ -47,7 +47,7 @@ from mer_agent.models.joint_blocks import (
     through,
     visual_layer,
 )
-from mer_agent.models.layers import Dropout, Normalise, classifier
+from mer_agent.models.layers import Dropout, Moments, Normalise, Standardise, classifier
 from mer_agent.models.stream import Stream
 from mer_agent.streams.types import MODALITIES, Modality
 
@@ -63,12 +63,13 @@ STEPS_ROUNDED, GROUPS_ROUNDED = 4, 16
 class Side(nn.Module):
     """Gives one modality's sequence: a CLS, then the steps of its features, projected.
 
-    Words know their order from the layers below; patches get a learned position each.
+    Words know their order from the layers below; patches get a learned position each. With `moments` the steps of
+    sound are scaled, and one more stands before them that tells mean and deviation of them all.
 
     Shapes: features {id: [N, dimension]}, present {id: [N]} -> Steps of [N, 1 + L, d].
     """
 
-    def __init__(self, specs: Sequence[FeatureSpec], dimension: int, dropout: float) -> None:
+    def __init__(self, specs: Sequence[FeatureSpec], dimension: int, dropout: float, *, moments: bool = False) -> None:
         super().__init__()
         self.specs = tuple(specs)
         self.cls = nn.Parameter(torch.randn(dimension) * 0.02)
@@ -85,12 +86,18 @@ class Side(nn.Module):
             torch.randn(1 if spec.modality == "text" else spec.steps, dimension) * 0.02 for spec in specs
         )
         self.dropout = Dropout(dropout)
+        summed = [spec for spec in specs if moments and spec.steps > 1 and spec.modality == "audio"]
+        widths = {str(specs.index(spec)): spec.dimension // spec.steps for spec in summed}
+        self.standardise = nn.ModuleDict({key: Standardise(width) for key, width in widths.items()})
+        self.moments = nn.ModuleDict({key: Moments(width, dimension, dropout) for key, width in widths.items()})
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Steps:
         """Gives the sequence, as long as the longest of these utterances needs."""
         count = len(next(iter(present.values())))
         whole = Steps(self.cls.expand(count, 1, -1), torch.ones(count, 1, dtype=torch.bool, device=self.cls.device))
-        for spec, normalise, project, place in zip(self.specs, self.normalise, self.project, self.places, strict=True):
+        for number, (spec, normalise, project, place) in enumerate(
+            zip(self.specs, self.normalise, self.project, self.places, strict=True)
+        ):
             steps, there = take_apart(features[spec.id], spec.steps)
             if spec.steps == 1:
                 there = torch.ones_like(there)  # a vector may well be zero
@@ -103,6 +110,12 @@ class Side(nn.Module):
             there = there[:, :longest]
             # What is not there is never read, and may be anything.
             states = normalise(steps[:, :longest].float().masked_fill(~there.unsqueeze(-1), 0.0))
+            if (key := str(number)) in self.moments:
+                states = self.standardise[key](states, there)
+                one = self.moments[key](states, there)
+                whole = Steps(
+                    torch.cat([whole.states, one], 1), torch.cat([whole.there, there.any(1, keepdim=True)], 1)
+                )
             states = project(self.dropout(states)) + place[:longest]
             whole = Steps(torch.cat([whole.states, states], 1), torch.cat([whole.there, there], 1))
         return whole
@@ -120,6 +133,7 @@ class JointFusion(nn.Module):
         vectors: length of the joint vectors; 0 leaves them out.
         fusion: one of `FUSIONS`.
         tied: see `JointBlock`.
+        moments: see `Side`.
         context: rounds of the speaker graph.
         window: utterances back in a round.
         causal: looks back only.
@@ -145,6 +159,7 @@ class JointFusion(nn.Module):
         vectors: int = 4,
         fusion: str = "joint",
         tied: bool = True,
+        moments: bool = False,
         context: int = 2,
         window: int = 10,
         causal: bool = True,
@@ -163,7 +178,10 @@ class JointFusion(nn.Module):
         self.modalities: tuple[Modality, ...] = tuple(m for m in MODALITIES if any(s.modality == m for s in specs))
         sizes = Sizes(dimension, heads, hidden, dropout)
         self.sides = nn.ModuleDict(
-            {m: Side([s for s in specs if s.modality == m], dimension, input_dropout) for m in self.modalities}
+            {
+                m: Side([s for s in specs if s.modality == m], dimension, input_dropout, moments=moments)
+                for m in self.modalities
+            }
         )
         has_text = "text" in self.modalities
         self.extractor = nn.ModuleList(language_layer(sizes) for _ in range(extractor if has_text else 0))

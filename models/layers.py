@@ -51,6 +51,55 @@ class Dropout(nn.Dropout):
         return input * (kept.to(input.dtype) * (256 / (256 - dropped)))
 
 
+class Standardise(nn.Module):
+    """Scales each number of a sequence's steps to zero mean and unit deviation, by all steps that training has shown.
+
+    Shapes: steps [N, L, width], there [N, L] -> [N, L, width], clipped to 5 deviations.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.seen = nn.Buffer(torch.zeros(()))
+        self.mean = nn.Buffer(torch.zeros(width))
+        self.square = nn.Buffer(torch.ones(width))
+
+    def forward(self, steps: Tensor, there: Tensor) -> Tensor:
+        """Gives the steps, scaled; those that are not there may be anything finite."""
+        if self.training and there.any():
+            known = steps.detach()[there]
+            rate = len(known) / (self.seen + len(known))
+            self.mean.lerp_(known.mean(0), rate)
+            self.square.lerp_(known.square().mean(0), rate)
+            self.seen.add_(len(known)).clamp_(max=_SEEN_AT_MOST)
+        deviation = (self.square - self.mean.square()).clamp_min(1e-6).sqrt()
+        return ((steps - self.mean) / deviation).clamp(-5, 5)
+
+
+_SEEN_AT_MOST = 100_000
+"""Steps by which the next ones are weighed: a few epochs of acted speech."""
+
+
+class Moments(nn.Module):
+    """Gives what a sequence is like as a whole: mean and deviation over its steps, projected.
+
+    Shapes: steps [N, L, width], there [N, L] -> [N, 1, d].
+    """
+
+    def __init__(self, width: int, dimension: int, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.Linear(2 * width, dimension)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, steps: Tensor, there: Tensor) -> Tensor:
+        """Gives one step; of a sequence without any it means nothing."""
+        weight = there.unsqueeze(-1) / there.sum(1).clamp_min(1)[:, None, None]
+        mean = (steps * weight).sum(1, keepdim=True)
+        variance = ((steps - mean).square() * weight).sum(1, keepdim=True)
+        moments = torch.cat([mean, (variance + 1e-6).sqrt()], -1)
+        one: Tensor = self.project(self.dropout(moments))
+        return one
+
+
 class SeparateSpace(nn.Module):
     """Gives one modality a space of its own: h = MLP([x_1 ; x_2 ; ...]) over the modality's features (eq. 1).
 

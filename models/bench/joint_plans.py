@@ -32,6 +32,11 @@ _HEARD: tuple[tuple[str, tuple[Modality, ...], dict[str, Any]], ...] = (
         ("audio",),
         {"replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)}},
     ),
+    (
+        "mel + speaker encoder + recogniser, with their moments",
+        ("audio",),
+        {"replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)}, "shape": {"moments": True}},
+    ),
     ("speaker encoder", ("audio",), {"replace": {"audio/mel@1": _SPEAKER}}),
     ("speaker encoder + recogniser", ("audio",), {"replace": {"audio/mel@1": (_SPEAKER, _RECOGNISER)}}),
     ("mel + the constant words", (), {}),

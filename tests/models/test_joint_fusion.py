@@ -67,10 +67,11 @@ def test_a_model_without_graph_is_the_equations_on_each_utterance_alone():
         torch.testing.assert_close(found[i], logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("moments", [False, True])
 @pytest.mark.parametrize("context", [0, 2])
 @pytest.mark.parametrize("specs", [SPECS, SPECS[:1], SPECS[1:]], ids=["both", "text", "audio"])
-def test_streaming_equals_the_whole_dialogue(context, specs):
-    model, some = build(specs, context=context), batch()
+def test_streaming_equals_the_whole_dialogue(context, specs, moments):
+    model, some = build(specs, context=context, moments=moments), batch()
     with torch.no_grad():
         whole = model(some).logits.softmax(-1)
     for dialogue in range(3):
@@ -94,9 +95,9 @@ def test_groups_filled_up_in_training_give_what_is_given_afterwards(specs, monke
     torch.testing.assert_close(found, model.eval().nodes(some.features, some.present), atol=0.1, rtol=0)  # bfloat16
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_what_is_absent_is_never_read(fusion):
-    model, some = build(fusion=fusion), batch()
+@pytest.mark.parametrize("sizes", [{"moments": True}, *({"fusion": fusion} for fusion in FUSIONS)])
+def test_what_is_absent_is_never_read(sizes):
+    model, some = build(**sizes), batch()
     poisoned = {key: rows.masked_fill(~some.present[key][:, None], torch.nan) for key, rows in some.features.items()}
     whole = model(some).logits
     torch.testing.assert_close(model(replace(some, features=poisoned)).logits, whole, atol=1e-5, rtol=0)
@@ -117,7 +118,9 @@ def test_the_future_is_not_felt_unless_asked_for():
         assert same is causal
 
 
-@pytest.mark.parametrize("sizes", [{}, {"fusion": "attention"}, {"vectors": 0}, {"tied": False}, {"blocks": 3}])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"fusion": "attention"}, {"vectors": 0}, {"tied": False}, {"blocks": 3}, {"moments": True}]
+)
 def test_it_learns_by_its_own_loss_and_by_the_other_models(sizes):
     torch.manual_seed(0)
     model, some = build(dropout=0.0, input_dropout=0.0, **sizes), batch()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mer_agent.models.batch import FeatureSpec
-from mer_agent.models.layers import Dropout, MatchingAttention, Normalise, SeparateSpace
+from mer_agent.models.layers import Dropout, MatchingAttention, Moments, Normalise, SeparateSpace, Standardise
 
 NAN = float("nan")
 
@@ -58,3 +58,25 @@ def test_dropout_drops_its_share_scales_the_rest_and_does_nothing_after_training
     assert found.float().mean().item() == pytest.approx(1, abs=0.01)
     assert set(found.unique().tolist()) == {0.0, torch.tensor(256 / 179, dtype=torch.bfloat16).item()}
     assert dropout.eval()(ones) is ones
+
+
+def test_steps_are_scaled_by_those_that_training_has_shown_and_no_others():
+    torch.manual_seed(0)
+    scale, steps = Standardise(3), torch.randn(4, 6, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, 8.0, 1.0])
+    there = torch.rand(4, 6) < 0.7
+    for some, known in zip(steps.split(2), there.split(2), strict=True):
+        scale.train()(some.masked_fill(~known[..., None], 1e9), known)
+    found = scale.eval()(steps, there)[there]
+    torch.testing.assert_close(found.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
+    assert torch.equal(scale(steps, there)[there], found), "what is judged changes nothing"
+
+
+def test_moments_are_mean_and_deviation_of_what_is_there():
+    torch.manual_seed(0)
+    moments, steps = Moments(3, 5, 0.0), torch.randn(1, 6, 3)
+    there = torch.tensor([[True, True, True, False, False, False]])
+    known = steps[0, :3]
+    expected = moments.project(torch.cat([known.mean(0), known.std(0, correction=0)]))
+    torch.testing.assert_close(moments(steps, there)[0, 0], expected, atol=1e-4, rtol=0)
+    assert moments(steps, torch.zeros_like(there)).isfinite().all()
