@@ -47,10 +47,11 @@ FROM_IEMOCAP: Mapping[str, str | None] = {
     "angry": "anger",
     "frustrated": "anger",
 }
-# To a network that learned from actors, people who read or talk plainly sound bored.
-FROM_SPEECH: Mapping[str, str | None] = {"happy": "joy", "sad": "sadness", "angry": "anger", "boredom": "neutral"}
+FROM_SPEECH: Mapping[str, str | None] = {"happy": "joy", "sad": "sadness", "angry": "anger", "boredom": None}
 FROM_FACES: Mapping[str, str | None] = {"happiness": "joy", "contempt": None}
 """Label of a data set -> MELD's, where its name differs; None: none of them."""
+TAUGHT_BY_SPEECH = {**FROM_SPEECH, "boredom": "neutral"}
+"""The same for what is learned from: to a network of actors, people who read or talk plainly sound bored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,17 @@ class Mix:
     """Dialogues that get voices of acted clips."""
     face: float = 0.5
     """Dialogues that get faces."""
-    wrong_voice: float = 0.65
+    wrong_voice: float = 0.55
     """Of such voices, those of a random emotion: spontaneous voices tell far less than acted ones."""
     brief_s: float = 1.0
-    wrong_brief: float = 0.9
+    wrong_brief: float = 0.7
     """The same of utterances that are shorter than this: acted clips, which taught the voice encoder, are longer."""
-    own_voice: bool = True
-    """Whether IEMOCAP's utterances are lent their own voices, as far as their embeddings tell, or acted clips'."""
-    wrong_face: float = 0.35
+    own_voice: float = 0.5
+    """IEMOCAP's dialogues that are lent their own voices, as far as their embeddings tell, and not acted clips'."""
+    wrong_face: float = 0.3
     blank_face: float = 0.25
     """Of such faces, neutral ones whatever is said: people who talk often look so to a face encoder."""
-    usual: float = 0.25
+    usual: float = 0.15
     """Of clips and faces, those whose labels are as frequent as in MELD; of the others, all labels are."""
     clean: float = 0.4
     """Of the voices, those without room, noise or telephone."""
@@ -147,10 +148,11 @@ def from_speech(
     labels: Sequence[str],
     dimensions: dict[str, int],
     version: tuple[int, int, int] = (0, 0, 0),
+    mapping: Mapping[str, str | None] = FROM_SPEECH,
 ) -> Batch:
     """Gives these clips in one of their versions, each a dialogue of one utterance."""
     at = torch.tensor(rows)
-    own = relabelled(torch.tensor([speech.clips[i].label for i in rows]), labels, FROM_SPEECH)
+    own = relabelled(torch.tensor([speech.clips[i].label for i in rows]), labels, mapping)
     values = {name: value[version][at] for name, value in speech.values.items()}
     present = {name: value[version][at] for name, value in speech.present.items()}
     return filled(values, present, own, dimensions)
@@ -255,7 +257,7 @@ class Mixer:
         voice[~self._chance(many, self._mix.voice)[batch.dialogue]] = -1
         lent = self._voices(voice)
         # An utterance with a voice keeps it, as far as it is known.
-        own = present[GE2E] if self._mix.own_voice else torch.zeros_like(present[GE2E])
+        own = present[GE2E] & self._chance(many, self._mix.own_voice)[batch.dialogue]
         for name in (VOICE, GE2E):
             values, there = lent[name]
             where = ~own if name == VOICE else ~present[GE2E]

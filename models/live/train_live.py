@@ -34,6 +34,7 @@ from mer_agent.models.live.live_data import (
     GE2E,
     LOWER,
     PROSODY,
+    TAUGHT_BY_SPEECH,
     TEXT,
     VOICE,
     Mix,
@@ -138,7 +139,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
 
     folds = torch.tensor([clip.fold for clip in speech.clips])
     taught = (folds != HELD_OUT).nonzero().flatten()
-    voices = from_speech(speech, taught.tolist(), speech_data.LABELS, sizes)
+    voices = from_speech(speech, taught.tolist(), speech_data.LABELS, sizes, mapping=TAUGHT_BY_SPEECH)
     faces = _none(sizes)
     valid = {"meld": part(said, "valid"), "misheard": part(misheard, "valid"), "iemocap": part(acted, "valid")}
     test = {"meld": part(said, "test"), "misheard": part(misheard, "test"), "iemocap": part(acted, "test")}

@@ -101,11 +101,11 @@ def test_what_is_lent_has_the_label_of_the_utterance():
 def test_an_utterance_with_a_voice_keeps_it_as_far_as_it_is_known():
     of = pool()
     of.talks.present[GE2E][of.talks.dialogue == 1] = True
-    for own_voice in (True, False):
+    for own_voice in (1.0, 0.0):
         mix = Mix(clips=30, faces=20, voice=1, wrong_voice=0, words=0, whole=1, lost=0, own_voice=own_voice)
         batch = Mixer(of, mix, SPECS, torch.Generator().manual_seed(0)).draw(torch.tensor([0, 1]))
         heard = batch.features[VOICE][batch.dialogue == 1][:, 0]
-        assert torch.equal(heard, torch.full_like(heard, 0.75)) == own_voice, "what is known, and a clip's rest"
+        assert torch.equal(heard, torch.full_like(heard, 0.75)) == bool(own_voice), "what is known, and a clip's rest"
         assert (batch.features[GE2E][batch.dialogue == 1] == 0).all(), "its embedding is its own in any case"
         assert (batch.features[VOICE][batch.dialogue == 0] >= 200).all()
 
