@@ -39,6 +39,15 @@ _HEARD: tuple[tuple[str, tuple[Modality, ...], dict[str, Any]], ...] = (
     ),
     ("speaker encoder", ("audio",), {"replace": {"audio/mel@1": _SPEAKER}}),
     ("speaker encoder + recogniser", ("audio",), {"replace": {"audio/mel@1": (_SPEAKER, _RECOGNISER)}}),
+    (
+        "mel + speaker encoder + recogniser, validation learned from",
+        ("audio",),
+        {
+            "replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)},
+            "pick": "last",
+            "refit": True,
+        },
+    ),
     ("mel + the constant words", (), {}),
 )
 
