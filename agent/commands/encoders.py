@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Trainable(StrEnum):
-    """The encoders that are trained here; `models.train_NAME` trains NAME."""
+    """The encoders that are trained here; `models.perception.train_NAME` trains NAME."""
 
     FACE = "face"
     VOICE = "voice"
@@ -28,7 +28,7 @@ class Trainable(StrEnum):
 
 
 class Trainer(Protocol):
-    """What `models.train_NAME` has to have for `mer-agent train-encoder NAME`."""
+    """What `models.perception.train_NAME` has to have for `mer-agent train-encoder NAME`."""
 
     def train_encoder(
         self, data_dir: Path, folder: Path, *, resume: bool, say: Callable[[str], None]
@@ -63,7 +63,7 @@ def train_encoder(
     weights.set_directory(settings.weights.dir)
     base.limit_threads(settings.encoders.threads)
     with agent_extra("train"):
-        trainer = cast("Trainer", importlib.import_module(f"mer_agent.models.train_{name.value}"))
+        trainer = cast("Trainer", importlib.import_module(f"mer_agent.models.perception.train_{name.value}"))
     figures = trainer.train_encoder(data_dir or settings.data.dir, folder, resume=resume, say=say)
     for key, value in figures.items():
         if not isinstance(value, dict | list):
