@@ -132,10 +132,16 @@ def _mpnet_layers(place: Place) -> Encoder:
     return TextEncoder("mpnet-layers", place)
 
 
-def _mpnet_emotion(place: Place) -> Encoder:
-    from mer_agent.encoders.text_emotion import shared
+def _mpnet_written(place: Place) -> Encoder:
+    from mer_agent.encoders.text_emotion import WRITTEN, shared
 
-    return shared(place)
+    return shared(place, WRITTEN)
+
+
+def _mpnet_heard(place: Place) -> Encoder:
+    from mer_agent.encoders.text_emotion import HEARD, shared
+
+    return shared(place, HEARD)
 
 
 def _mpnet_lower(place: Place) -> Encoder:
@@ -220,7 +226,8 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     # Each imports its encoder when it is asked for, since some bring torch and transformers with them.
     "text/mpnet@1": _mpnet,
     "text/mpnet-layers@1": _mpnet_layers,
-    "text/mpnet-emotion@1": _mpnet_emotion,
+    "text/mpnet-emotion@1": _mpnet_written,
+    "text/mpnet-emotion@2": _mpnet_heard,
     "text/mpnet-lower@1": _mpnet_lower,
     "text/mpnet-judged@1": _mpnet_judged,
     "text/mpnet-tokens@1": _mpnet_tokens,
@@ -228,7 +235,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
     "audio/ge2e-steps@1": _voice_steps,
-    "audio/emotion@2": _voice_emotion,
+    "audio/emotion@3": _voice_emotion,
     "audio/mel@1": _mel,
     "audio/overlap@1": _overlap,
     "audio/prosody@1": _prosody,

@@ -1,7 +1,8 @@
 """Words and the turns before them to a vector that knows emotion: the adapted sentence encoder.
 
-`text/mpnet-emotion@1` is the mean state of the utterance's own tokens after the last layer of all-mpnet-base-v2, with
-adapters that were trained on IEMOCAP and MELD (`models.perception.train_text`). The past is read along
+`text/mpnet-emotion@2` is the mean state of the utterance's own tokens after the last layer of all-mpnet-base-v2, with
+adapters that were trained on IEMOCAP and MELD (`models.perception.train_text`), as written and as a recogniser would
+have written them; those of `@1`, which the bench's models read, know written words alone. The past is read along
 (`encoders.turns`): as many whole turns as the token budget holds. The base comes from the catalogue, the adapters are
 part of the package.
 
@@ -27,8 +28,9 @@ from mer_agent.encoders.text import load_model
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import Modality, Transcript, Turn, Utterance
 
-NAME = "text"
-"""Of the shipped weights."""
+WRITTEN, HEARD = "text/mpnet-emotion@1", "text/mpnet-emotion@2"
+NAMES = {WRITTEN: "text-written", HEARD: "text"}
+"""Feature id -> name of the shipped weights."""
 
 _REMEMBERED = 64
 """Turns whose lower states are kept: a turn is read again as the past of the ten after it."""
@@ -40,6 +42,7 @@ class TextEmotionEncoder:
     Args:
         device: `auto` (a GPU if there is one), a torch device, or a `Place`, which has its own precision.
         precision: `bfloat16` is three times as fast on processors that have it in hardware, and a little coarser.
+        feature: which adapters, one of `NAMES`.
         without: the part of the training dialogues that the adapter must not have seen; None for the mean of all.
         base: the folder of the base; the catalogue's own if not given.
         trained: the folder of the adapters; the package's own if not given.
@@ -48,7 +51,6 @@ class TextEmotionEncoder:
         WeightsError: the base has not been pulled, or something is unreadable or doesn't fit.
     """
 
-    feature = "text/mpnet-emotion@1"
     modality: Modality = "text"
     languages = ("en",)
 
@@ -57,11 +59,13 @@ class TextEmotionEncoder:
         device: str | Place = "auto",
         *,
         precision: Precision = "float32",
+        feature: str = HEARD,
         without: int | None = None,
         base: Path | None = None,
         trained: Path = shipped.FOLDER,
     ) -> None:
-        state, card = shipped.load(NAME, trained)
+        self.feature = feature
+        state, card = shipped.load(NAMES[feature], trained)
         if card.feature != self.feature:
             raise WeightsError(f"the weights in {trained} make {card.feature}, not {self.feature}: install them again")
         network, tokenizer, self._pad = load_model(weights.path("mpnet") if base is None else base, torch.device("cpu"))
@@ -177,18 +181,18 @@ class TextEmotionEncoder:
         return found
 
 
-def shared(device: str | Place = "auto") -> TextEmotionEncoder:
+def shared(device: str | Place = "auto", feature: str = HEARD) -> TextEmotionEncoder:
     """Gives the one encoder of the shipped adapters that features share, so that words are read once for all.
 
     Raises:
         WeightsError: the base has not been pulled, or something is unreadable or doesn't fit.
     """
-    return _shared(Place.of(device), weights.path("mpnet"), shipped.FOLDER)
+    return _shared(Place.of(device), feature, weights.path("mpnet"), shipped.FOLDER)
 
 
 @functools.cache
-def _shared(place: Place, base: Path, trained: Path) -> TextEmotionEncoder:
-    return TextEmotionEncoder(place, base=base, trained=trained)
+def _shared(place: Place, feature: str, base: Path, trained: Path) -> TextEmotionEncoder:
+    return TextEmotionEncoder(place, feature=feature, base=base, trained=trained)
 
 
 def parts(state: Mapping[str, Tensor], without: int | None) -> list[dict[str, Tensor]]:

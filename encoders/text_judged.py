@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from mer_agent.encoders import shipped
 from mer_agent.encoders.place import Place
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, parts, shared
+from mer_agent.encoders.text_emotion import NAMES, WRITTEN, TextEmotionEncoder, parts, shared
 from mer_agent.streams.types import Modality, Turn, Utterance
 
 
@@ -30,7 +30,7 @@ class Judges:
     """
 
     def __init__(self, without: int | None = None, trained: Path = shipped.FOLDER) -> None:
-        own = parts(shipped.load(NAME, trained)[0], without)
+        own = parts(shipped.load(NAMES[WRITTEN], trained)[0], without)
         mean = {name: torch.stack([one[name].float() for one in own]).mean(0) for name in own[0]}
         names = sorted(name.removesuffix(".weight") for name in mean if name.endswith(".weight"))
         layers = {name: (mean[f"{name}.weight"], mean[f"{name}.bias"]) for name in names}
@@ -65,7 +65,7 @@ class JudgedTextEncoder:
         adapted: TextEmotionEncoder | None = None,
         trained: Path = shipped.FOLDER,
     ) -> None:
-        self._adapted = shared(device) if adapted is None else adapted
+        self._adapted = shared(device, WRITTEN) if adapted is None else adapted
         self._judge = Judges(trained=trained)
         self.dimension = self._judge.dimension
 

@@ -2,7 +2,7 @@
 
 `text/mpnet-lower@1` is the mean state of the utterance's tokens after the eight layers that nothing was taught to,
 scaled to unit length: the middle part of `text/mpnet-layers@1`. The last layers were trained to tell *what* is meant;
-these still know more of *how* it is put. They are those of `text/mpnet-emotion@1`, whose encoder remembers them: where
+these still know more of *how* it is put. They are those of `text/mpnet-emotion@2`, whose encoder remembers them: where
 both features are wanted, this one costs a mean.
 """
 

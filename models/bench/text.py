@@ -1,4 +1,4 @@
-"""`mer-agent bench text`: what the text encoder's recipe is worth, and what its precision costs.
+"""`mer-agent bench text`: what the recipe of `text/mpnet-emotion@1` is worth, and what precision costs.
 
 Runs of other recipes have the seeds, left-out parts and epochs of the shipped ones, so that they can be laid side by
 side. Each is judged alone and by stretches, as the shipped runs are in their card (`text_run.TextRun.judge`).
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from mer_agent.encoders import shipped, weights
 from mer_agent.encoders.text import load_model
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder
+from mer_agent.encoders.text_emotion import NAMES, WRITTEN, TextEmotionEncoder
 from mer_agent.encoders.turns import Words
 from mer_agent.models.data import text_data
 from mer_agent.models.data.text_data import LABELS
-from mer_agent.models.perception.text_run import RECIPE, TextRecipe, TextRun
+from mer_agent.models.perception.text_run import WRITTEN as RECIPE
+from mer_agent.models.perception.text_run import TextRecipe, TextRun
 from mer_agent.models.perception.train_text import called, judges
 from mer_agent.models.training.metrics import scores
 from mer_agent.streams.types import Turn
@@ -73,7 +74,7 @@ def variants(data_dir: Path, folder: Path, seeds: int, say: Callable[[str], None
         DataError: a corpus is missing or malformed, or a state is of another recipe.
         WeightsError: the base has not been pulled.
     """
-    runs = shipped.read_card(NAME).record["runs"][:seeds]
+    runs = shipped.read_card(NAMES[WRITTEN]).record["runs"][:seeds]
     found = {
         SHIPPED: {
             corpus: {
@@ -121,7 +122,7 @@ def precisions(data_dir: Path, say: Callable[[str], None]) -> dict[str, dict[str
         DataError: a corpus is missing or malformed.
         WeightsError: the base has not been pulled.
     """
-    state, _ = shipped.load(NAME)
+    state, _ = shipped.load(NAMES[WRITTEN])
     words = Words(load_model(weights.path("mpnet"), torch.device("cpu"))[1])
     talks = [talk for talk in text_data.load(data_dir, words) if talk.split == "valid"]
     found: dict[str, dict[str, Any]] = {}
@@ -141,7 +142,7 @@ def precisions(data_dir: Path, say: Callable[[str], None]) -> dict[str, dict[str
 
 
 def _encoder(precision: str) -> TextEmotionEncoder:
-    encoder = TextEmotionEncoder("cpu", precision="bfloat16" if precision == "bfloat16" else "float32")
+    encoder = TextEmotionEncoder("cpu", precision="bfloat16" if precision == "bfloat16" else "float32", feature=WRITTEN)
     if precision == INT8:
         from torch.ao import quantization
 

@@ -6,19 +6,23 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mer_agent.encoders.turns import Words
 from mer_agent.models.data import datasets, meld
 from mer_agent.models.data.datasets import IEMOCAP_LABELS
 from mer_agent.models.data.meld import MELD_LABELS
+from mer_agent.models.live import asr_noise
 from mer_agent.models.perception.text_features import fold_of
 
 LABELS = {"iemocap": IEMOCAP_LABELS, "meld": MELD_LABELS}
 
 STRETCH = 192
 """Tokens of a stretch of dialogue in training."""
+
+MISHEARD_SEED = 100
+"""Of the errors that are learned from; those that the live model learns from and is judged by have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,18 @@ class Talk:
     fold: int
     """Of the training split; -1 elsewhere."""
     said: tuple[Said, ...]
+    misheard: tuple[Said, ...] = ()
+    """The same utterances as a recogniser might have written them; none if that isn't wanted."""
 
 
-def load(data_dir: Path, words: Words, *, named: bool = False) -> list[Talk]:
+def load(data_dir: Path, words: Words, *, named: bool = False, misheard: bool = False) -> list[Talk]:
     """Gives the dialogues of both corpora.
 
     Args:
         data_dir: holds `iemocap` and `meld`.
         words: makes tokens.
         named: a line of MELD begins with who says it, to measure what the names of its characters are worth.
+        misheard: every dialogue is there as misheard, too (`asr_noise`).
 
     Raises:
         DataError: a file is missing or malformed.
@@ -88,7 +95,15 @@ def load(data_dir: Path, words: Words, *, named: bool = False) -> list[Talk]:
             for line in dialogue.lines
         ]
         talks.append(Talk("meld", dialogue.name, dialogue.split, fold_of(dialogue.name, dialogue.split), tuple(each)))
-    return talks
+    if not misheard:
+        return talks
+    listener = asr_noise.Listener(asr_noise.read(), MISHEARD_SEED)
+
+    def heard(one: Said) -> Said:
+        text = listener.mishear(one.text)
+        return replace(one, number=next(numbers), text=text, tokens=tuple(words(text) or unheard))
+
+    return [replace(talk, misheard=tuple(map(heard, talk.said))) for talk in talks]
 
 
 @dataclass(frozen=True, slots=True)

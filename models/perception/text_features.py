@@ -20,12 +20,11 @@ from torch import Tensor
 
 from mer_agent.encoders import shipped
 from mer_agent.encoders.place import fastest
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder
+from mer_agent.encoders.text_emotion import HEARD, NAMES, WRITTEN, TextEmotionEncoder
 from mer_agent.encoders.text_judged import JudgedTextEncoder, Judges
 from mer_agent.streams.types import Turn
 
-FEATURE = TextEmotionEncoder.feature
-IN_CONTEXT = (FEATURE, JudgedTextEncoder.feature)
+IN_CONTEXT = (WRITTEN, HEARD, JudgedTextEncoder.feature)
 """What depends on the turns before."""
 
 FOLDS = 3
@@ -53,7 +52,7 @@ def fold_of(dialogue: str, split: str) -> int:
 
 
 def in_context(
-    conversations: Sequence[Conversation], feature: str = FEATURE, device: str = "auto"
+    conversations: Sequence[Conversation], feature: str = HEARD, device: str = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Gives a feature in `IN_CONTEXT` of every turn, float32 [N, its dimension], and where it is present, bool [N].
 
@@ -62,9 +61,9 @@ def in_context(
     Raises:
         WeightsError: the encoder's weights are not here.
     """
-    states, present = _states(conversations, device)
-    if feature == FEATURE:
-        return states, present
+    if feature != JudgedTextEncoder.feature:
+        return _states(conversations, feature, device)
+    states, present = _states(conversations, WRITTEN, device)
     parts = torch.tensor([fold_of(c.name, c.split) for c in conversations for _ in c.turns])
     judges = {part: Judges(None if part < 0 else part) for part in set(parts.tolist())}
     judged = torch.zeros(len(states), next(iter(judges.values())).dimension)
@@ -74,19 +73,20 @@ def in_context(
     return judged, present
 
 
-def _states(conversations: Sequence[Conversation], device: str) -> tuple[Tensor, Tensor]:
-    """Gives `text/mpnet-emotion@1` of every turn, computed once."""
+def _states(conversations: Sequence[Conversation], feature: str, device: str) -> tuple[Tensor, Tensor]:
+    """Gives `WRITTEN` or `HEARD` of every turn, computed once."""
     told = [[c.name, c.split, [[turn.speaker, turn.text] for turn in c.turns]] for c in conversations]
-    weights = shipped.read_card(NAME).sha256
+    weights = shipped.read_card(NAMES[feature]).sha256
     key = hashlib.sha256(json.dumps([weights, told]).encode()).hexdigest()[:32]
-    path = user_cache_path("mer-agent") / "features" / f"text-mpnet-emotion-1-{key}.npz"
+    path = user_cache_path("mer-agent") / "features" / f"{feature.replace('/', '-').replace('@', '-')}-{key}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as archive:
             return torch.from_numpy(archive["values"]), torch.from_numpy(archive["present"])
     parts = [fold_of(c.name, c.split) for c in conversations]
     rows: list[list[Tensor | None]] = [[] for _ in conversations]
     for part in sorted(set(parts)):  # one encoder at a time: each is half a gigabyte
-        encoder = TextEmotionEncoder(device, precision=fastest(), without=None if part < 0 else part)
+        without = None if part < 0 else part
+        encoder = TextEmotionEncoder(device, precision=fastest(), feature=feature, without=without)
         for at, conversation in enumerate(conversations):
             if parts[at] == part:
                 rows[at] = encoder.encode_dialogue(conversation.turns)

@@ -20,7 +20,7 @@ from torch import Tensor
 from mer_agent.encoders import shipped, weights
 from mer_agent.encoders.place import fastest
 from mer_agent.encoders.text import load_model
-from mer_agent.encoders.text_emotion import NAME, TextEmotionEncoder, parts
+from mer_agent.encoders.text_emotion import HEARD, NAMES, TextEmotionEncoder, parts
 from mer_agent.encoders.turns import LOWER, TOKEN_BUDGET, Words
 from mer_agent.models.data import corpora, text_data
 from mer_agent.models.data.text_data import LABELS, Talk
@@ -46,7 +46,7 @@ def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[
         for path in (*folder.glob("text-*.state.pt"), *folder.glob("text-*.safetensors")):
             path.unlink()
     words = Words(load_model(weights.path("mpnet"), torch.device("cpu"))[1])
-    talks = text_data.load(data_dir, words)
+    talks = text_data.load(data_dir, words, misheard=RECIPE.misheard > 0)
     state: dict[str, Tensor] = {}
     records = []
     for part in range(FOLDS):
@@ -72,9 +72,9 @@ def publish(
     def save() -> None:
         shipped.save(
             folder,
-            NAME,
+            NAMES[HEARD],
             state,
-            feature=TextEmotionEncoder.feature,
+            feature=HEARD,
             recipe={**asdict(recipe), "parts": FOLDS, "lower": LOWER, "token_budget": TOKEN_BUDGET},
             data="; ".join(corpora.DATA[name].data for name in recipe.corpora),
             terms="; ".join(f"{name}: {corpora.DATA[name].terms}" for name in recipe.corpora),

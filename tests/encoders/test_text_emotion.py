@@ -7,7 +7,7 @@ from support import tiny_mpnet
 
 from mer_agent.encoders import shipped, turns
 from mer_agent.encoders.base import Encoder
-from mer_agent.encoders.text_emotion import TextEmotionEncoder
+from mer_agent.encoders.text_emotion import HEARD, TextEmotionEncoder
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import Transcript, Turn, Utterance
 
@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
             f"{part}.judges.meld.weight": torch.randn(7, tiny_mpnet.WIDTH).half(),
         }
     told = {"recipe": {}, "data": "", "terms": "", "figures": {}, "record": {}}
-    shipped.save(trained, "text", state, feature=TextEmotionEncoder.feature, **told)
+    shipped.save(trained, "text", state, feature=HEARD, **told)
     return base, trained
 
 

@@ -4,7 +4,7 @@ from support import tiny_mpnet
 
 from mer_agent.encoders import shipped, turns
 from mer_agent.encoders.base import Encoder
-from mer_agent.encoders.text_emotion import TextEmotionEncoder
+from mer_agent.encoders.text_emotion import NAMES, WRITTEN, TextEmotionEncoder
 from mer_agent.encoders.text_judged import JudgedTextEncoder, Judges
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import Transcript, Turn, Utterance
@@ -29,13 +29,15 @@ def trained(tmp_path_factory):
             state[f"{part}.{name}.weight"] = torch.randn(size, tiny_mpnet.WIDTH).half()
             state[f"{part}.{name}.bias"] = torch.randn(size).half()
     told = {"recipe": {}, "data": "", "terms": "", "figures": {}, "record": {}}
-    shipped.save(folder, "text", state, feature=TextEmotionEncoder.feature, **told)
+    shipped.save(folder, NAMES[WRITTEN], state, feature=WRITTEN, **told)
     return folder
 
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory, trained):
-    return TextEmotionEncoder("cpu", base=tiny_mpnet.make(tmp_path_factory.mktemp("base")), trained=trained)
+    return TextEmotionEncoder(
+        "cpu", feature=WRITTEN, base=tiny_mpnet.make(tmp_path_factory.mktemp("base")), trained=trained
+    )
 
 
 def test_it_gives_two_distributions_and_three_ratings_for_known_words(adapted, trained):
@@ -50,7 +52,7 @@ def test_it_gives_two_distributions_and_three_ratings_for_known_words(adapted, t
 
 
 def test_it_is_what_the_mean_of_the_judges_says_of_the_adapted_state(adapted, trained):
-    state, _ = shipped.load("text", trained)
+    state, _ = shipped.load(NAMES[WRITTEN], trained)
     (row,) = adapted.encode([said("yes")], [PAST])
     weight, bias = (
         (state[f"0.judges.meld.{key}"].float() + state[f"1.judges.meld.{key}"].float()) / 2

@@ -5,7 +5,7 @@ from support import needs, tiny_mpnet
 from mer_agent.encoders import shipped, turns
 from mer_agent.encoders.base import Encoder, create
 from mer_agent.encoders.text import TextEncoder
-from mer_agent.encoders.text_emotion import TextEmotionEncoder
+from mer_agent.encoders.text_emotion import HEARD, TextEmotionEncoder
 from mer_agent.encoders.text_lower import LowerTextEncoder
 from mer_agent.streams.types import Transcript, Turn, Utterance
 
@@ -22,7 +22,7 @@ def adapted(tmp_path_factory):
     tiny_mpnet.make(base)
     speakers = torch.zeros(1 + turns.SPEAKERS, tiny_mpnet.WIDTH).half()
     told = {"recipe": {}, "data": "", "terms": "", "figures": {}, "record": {}}
-    shipped.save(trained, "text", {"0.speakers": speakers}, feature=TextEmotionEncoder.feature, **told)
+    shipped.save(trained, "text", {"0.speakers": speakers}, feature=HEARD, **told)
     return TextEmotionEncoder("cpu", base=base, trained=trained)
 
 

@@ -11,6 +11,7 @@ from support import tiny_iemocap, tiny_meld, tiny_mpnet
 
 from mer_agent.encoders import shipped, weights
 from mer_agent.encoders.text import load_model
+from mer_agent.encoders.text_emotion import WRITTEN
 from mer_agent.encoders.turns import Words
 from mer_agent.models.bench import text as bench_text
 from mer_agent.models.bench.text import PRECISIONS, SHIPPED, VARIANTS, bench
@@ -34,9 +35,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny_meld.write(tmp_path)
     trained = tmp_path / "trained"
     train_text.train_encoder(tmp_path, trained, resume=False, say=lambda line: None)
-    card, state = shipped.read_card("text", trained), shipped.load("text", trained)
+    state, card = shipped.load("text", trained)
+    card = replace(card, feature=WRITTEN)
     monkeypatch.setattr(shipped, "read_card", lambda name, folder=trained: card)
-    monkeypatch.setattr(shipped, "load", lambda name, folder=trained: state)
+    monkeypatch.setattr(shipped, "load", lambda name, folder=trained: (state, card))
     return tmp_path
 
 

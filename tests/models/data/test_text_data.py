@@ -1,3 +1,5 @@
+from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -11,12 +13,17 @@ from mer_agent.models.data.text_data import STRETCH, Said, Stretch, Talk, batche
 
 
 @pytest.fixture(scope="module")
-def talks(tmp_path_factory):
+def load(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     tiny_iemocap.write(folder)
     tiny_meld.write(folder)
     words = Words(load_model(tiny_mpnet.make(tmp_path_factory.mktemp("mpnet")), torch.device("cpu"))[1])
-    return text_data.load(folder, words)
+    return partial(text_data.load, folder, words)
+
+
+@pytest.fixture(scope="module")
+def talks(load):
+    return load()
 
 
 def talk(lengths):
@@ -34,6 +41,18 @@ def test_both_corpora_are_there_in_their_order(talks):
     assert [said.number for said in every] == list(range(len(every)))
     assert all(said.tokens[0] == 0 and said.tokens[-1] == 2 for said in every)
     assert all(one.said[0].speaker == 0 for one in talks)  # numbers in order of appearance
+
+
+def test_a_dialogue_is_there_as_misheard_too_where_that_is_wanted(load, talks):
+    assert not any(one.misheard for one in talks)
+    found = load(misheard=True)
+    assert [replace(one, misheard=()) for one in found] == talks, "what was said stays as it is"
+    said = [own for one in found for own in one.said]
+    heard = [own for one in found for own in one.misheard]
+    assert [own.number for own in heard] == list(range(len(said), 2 * len(said))), "numbers go on"
+    assert [(own.label, own.speaker) for own in heard] == [(own.label, own.speaker) for own in said]
+    assert 0 < sum(one.text != other.text for one, other in zip(said, heard, strict=True)) < len(said)
+    assert load(misheard=True)[0].misheard == found[0].misheard, "the same errors each time"
 
 
 def test_every_training_dialogue_is_in_one_part_and_no_other_is(talks):

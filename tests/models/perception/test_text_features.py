@@ -2,10 +2,11 @@ import pytest
 import torch
 from support import tiny_iemocap, tiny_meld
 
+from mer_agent.encoders.text_emotion import HEARD, NAMES, WRITTEN
 from mer_agent.errors import DataError
 from mer_agent.models.data.corpora import load
 from mer_agent.models.perception import text_features
-from mer_agent.models.perception.text_features import FEATURE, Conversation, fold_of, in_context
+from mer_agent.models.perception.text_features import Conversation, fold_of, in_context
 
 JUDGED = "text/mpnet-judged@1"
 
@@ -13,11 +14,11 @@ JUDGED = "text/mpnet-judged@1"
 class Echo:
     """An encoder whose vector says which adapter it has, who spoke, how long the words and how many turns before."""
 
-    feature = FEATURE
     dimension = 4
     made: list[int | None] = []  # noqa: RUF012  # of all that were made in a test
 
-    def __init__(self, device="auto", *, precision="float32", without=None):
+    def __init__(self, device="auto", *, precision="float32", feature=HEARD, without=None):
+        self.feature = feature
         self._without = -1 if without is None else without
         self.made.append(without)
 
@@ -33,7 +34,7 @@ def echo(tmp_path, monkeypatch):
     Echo.made = []
     monkeypatch.setattr(text_features, "TextEmotionEncoder", Echo)
     monkeypatch.setattr(text_features, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(text_features.shipped, "read_card", lambda name: type("Card", (), {"sha256": "0"}))
+    monkeypatch.setattr(text_features.shipped, "read_card", lambda name: type("Card", (), {"sha256": name}))
 
 
 def conversation(name, split="train", words=("yes", "", "no no")):
@@ -60,6 +61,8 @@ def test_features_are_kept_for_the_same_words_in_the_same_splits():
     in_context([conversation("a", "test")])
     in_context([conversation("a", words=("yes", "", "no"))])
     assert len(Echo.made) == 3
+    in_context([conversation("a")], WRITTEN)
+    assert len(Echo.made) == 4, "other adapters, other features"
 
 
 def test_parts_are_of_like_size_and_of_the_training_split_alone():
@@ -68,14 +71,15 @@ def test_parts_are_of_like_size_and_of_the_training_split_alone():
     assert fold_of("Ses01F_impro01", "valid") == fold_of("Ses05F_impro01", "test") == -1
 
 
+@pytest.mark.parametrize("feature", NAMES)
 @pytest.mark.parametrize(("name", "make"), [("iemocap", tiny_iemocap.write), ("meld", tiny_meld.write)])
-def test_the_corpora_have_it(tmp_path, name, make):
+def test_the_corpora_have_it(tmp_path, name, make, feature):
     make(tmp_path)
-    corpus = load(name, tmp_path, [FEATURE])
+    corpus = load(name, tmp_path, [feature])
     training = corpus.part("train")
-    assert (training.features[FEATURE][:, 0] >= 0).all()
-    assert (corpus.part("test").features[FEATURE][:, 0] == -1).all()
-    assert torch.equal(training.features[FEATURE][:, 1].long(), training.speakers)
+    assert (training.features[feature][:, 0] >= 0).all()
+    assert (corpus.part("test").features[feature][:, 0] == -1).all()
+    assert torch.equal(training.features[feature][:, 1].long(), training.speakers)
 
 
 def test_a_training_dialogue_is_judged_by_the_judge_that_did_not_learn_from_it(monkeypatch):
@@ -101,4 +105,4 @@ def test_a_data_set_without_dialogues_is_told(tmp_path):
     from mer_agent.models.data.datasets import text_features as of_texts
 
     with pytest.raises(DataError, match="reads whole dialogues"):
-        of_texts(FEATURE, ["yes"], None)
+        of_texts(HEARD, ["yes"], None)

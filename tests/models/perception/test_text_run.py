@@ -81,6 +81,23 @@ def test_a_part_that_is_left_out_does_not_train(talks, tmp_path):
     assert set(run.epochs[0]) >= {"valid", "left_out"}
 
 
+def test_a_share_of_the_dialogues_is_read_as_misheard(base, tmp_path):
+    tiny_iemocap.write(tmp_path)
+    tiny_meld.write(tmp_path)
+    talks = text_data.load(tmp_path, Words(load_model(base, torch.device("cpu"))[1]), misheard=True)
+    written = {own.number for talk in talks for own in talk.said}
+    for share in (0.0, 0.4, 1.0):
+        run = TextRun(replace(RECIPE, epochs=1, misheard=share), talks, 0, 1, tmp_path / str(share))
+        seen: list[int] = []
+        loss = run._loss
+        run._loss = lambda group, rng, loss=loss, seen=seen: (
+            seen.extend(own.number for piece in group for own in piece.said) or loss(group, rng)
+        )
+        trained(run)
+        heard = sum(number not in written for number in seen) / len(seen)
+        assert heard == share if share in (0, 1) else 0 < heard < 1
+
+
 def test_the_base_stays_as_it_was_and_what_is_shipped_merges_into_it(talks, tmp_path, base):
     run = TextRun(RECIPE, talks, 0, -1, tmp_path)
     state = trained(run)

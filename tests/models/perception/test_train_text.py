@@ -5,7 +5,7 @@ import torch
 from support import tiny_iemocap, tiny_meld, tiny_mpnet
 
 from mer_agent.encoders import shipped, weights
-from mer_agent.encoders.text_emotion import TextEmotionEncoder
+from mer_agent.encoders.text_emotion import HEARD, TextEmotionEncoder
 from mer_agent.models.perception import train_text
 from mer_agent.models.perception.text_run import TextRecipe
 from mer_agent.streams.types import Transcript, Utterance
@@ -17,7 +17,9 @@ def data(tmp_path, monkeypatch):
     tiny_mpnet.make(base)
     monkeypatch.setattr(weights, "path", lambda name: base)
     monkeypatch.setattr(
-        train_text, "RECIPE", TextRecipe(rank=4, epochs=3, batch_tokens=256, learning_rate=5e-3, judge_rate=2e-2)
+        train_text,
+        "RECIPE",
+        TextRecipe(rank=4, epochs=3, batch_tokens=256, learning_rate=5e-3, judge_rate=2e-2, misheard=0.4),
     )
     tiny_iemocap.write(tmp_path)
     tiny_meld.write(tmp_path)
@@ -30,7 +32,7 @@ def test_it_trains_judges_and_ships_and_goes_on_where_it_was_stopped(data):
     figures = train_text.train_encoder(data, folder, resume=False, say=lines.append)
     assert {"iemocap test, weighted F1", "meld valid, weighted F1"} <= set(figures)
     card = shipped.read_card("text", folder)
-    assert card.feature == TextEmotionEncoder.feature
+    assert card.feature == HEARD
     assert {run["without"] for run in card.record["runs"]} == {0, 1, 2}
     assert card.figures["iemocap test"]["n"] == 30
     assert "licensed for research" in card.terms
