@@ -10,7 +10,7 @@ Recipe 1, that of the encoder's training and of the embeddings that the fusion m
 5. the mean of the windows, scaled to unit length again.
 
 What the second and third layer hear on the way tells more of emotion than the result, which was trained to be the same
-however something is said. Their mean and deviation over time (`summaries`) go into `audio/emotion@2` (`voice_emotion`);
+however something is said. Their mean and deviation over time (`summaries`) go into `audio/emotion@3` (`voice_emotion`);
 they are kept a while beside the sound that they are of, so that both features cost one run. Of each window by itself
 (`windows`) they tell whether two voices speak at once (`overlap`).
 

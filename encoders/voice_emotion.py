@@ -1,4 +1,4 @@
-"""Voice to the emotion in it: `audio/emotion@2`, a recurrent network over log-mel, trained by this project.
+"""Voice to the emotion in it: `audio/emotion@3`, a recurrent network over log-mel, trained by this project.
 
 Recipe 2:
 
@@ -162,7 +162,7 @@ class VoiceEmotionEncoder:
         WeightsError: they are missing, damaged or of another recipe, or `ge2e` has not been pulled.
     """
 
-    feature = "audio/emotion@2"
+    feature = "audio/emotion@3"
     modality: Modality = "audio"
     dimension = DIMENSION
     hears_recogniser = True

@@ -1,4 +1,4 @@
-"""`audio/emotion@2` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
+"""`audio/emotion@3` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
 
 The shipped network learned RAVDESS and EmoDB, all speakers and their labels. For the speakers of one fold there is a
 network that was trained without them; a linear map brings its numbers to where the shipped one has them, as for

@@ -1,6 +1,6 @@
 """Acted speech as the live model learns from it: RAVDESS and EmoDB clips by the run-time encoders, clean and distorted.
 
-`audio/emotion@2` learned from these very clips. Read by the network that knows their labels, a clip looks far easier
+`audio/emotion@3` learned from these very clips. Read by the network that knows their labels, a clip looks far easier
 than a new voice does, and a model would trust voices too much. So each clip is read by the network that was trained
 without its speaker; and once more by the one that was trained on the other corpus alone, since the voices that are
 heard live were recorded neither here nor there. A linear map brings such a network's 100 numbers to where the shipped
@@ -20,15 +20,15 @@ from mer_agent.encoders.voice import VoiceEncoder
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork
 from mer_agent.models.data.speech_data import FOLDS, Clip
 from mer_agent.models.perception import train_voice
-from mer_agent.models.perception.speech_bank import ALONE, COPIES, Example
+from mer_agent.models.perception.speech_bank import ALONE, KINDS, Example
 from mer_agent.models.perception.train_voice import features
 
 _RIDGE = 1.0
 """Of the linear map, in units of squared features summed over some 3,000 rows: hardly more than a safeguard."""
 _OTHER = dict(zip(train_voice.CORPORA, reversed(train_voice.CORPORA), strict=True))
-VERSIONS = (2, 2, 1 + COPIES)
+VERSIONS = (2, 2, KINDS)
 """Of each clip: read without knowing the speaker or the whole corpus, after a recogniser has heard it or not, of the
-clean recording or a distorted copy."""
+clean recording, a distorted copy or the brief one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech:
         unseen(networks, examples, copy, own, wordless=wordless)
         for own in readers
         for wordless in (False, True)
-        for copy in range(1 + COPIES)
+        for copy in range(KINDS)
     ]
     values[VoiceEmotionEncoder.feature] = torch.stack(voices).view(*VERSIONS, len(examples), -1)
     present[VoiceEmotionEncoder.feature] = torch.ones(*VERSIONS, len(examples), dtype=torch.bool)
@@ -71,7 +71,7 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech:
 
 
 def heard(examples: Sequence[Example], feature: str) -> tuple[Tensor, Tensor]:
-    """Gives a feature of `ALONE`, [1 + COPIES, N, dimension], zeros where it is absent, and where it is present."""
+    """Gives a feature of `ALONE`, [KINDS, N, dimension], zeros where it is absent, and where it is present."""
     rows = [[copy[feature] for copy in example.alone] for example in examples]
     size = next(len(row) for own in rows for row in own if row is not None)
     values = [[torch.zeros(size) if row is None else row for row in own] for own in zip(*rows, strict=True)]
@@ -87,7 +87,7 @@ def unseen(
     *,
     wordless: bool = False,
 ) -> Tensor:
-    """Gives `audio/emotion@2` [N, 100] of one copy of each clip, by a network that doesn't know it.
+    """Gives `audio/emotion@3` [N, 100] of one copy of each clip, by a network that doesn't know it.
 
     Args:
         networks: by name; `all` is the one whose space is meant.
@@ -106,7 +106,7 @@ def unseen(
 
 
 def by_embedding(speech: Speech, rows: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Gives `audio/emotion@2` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
+    """Gives `audio/emotion@3` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
 
     A linear map from the one to the other is fitted on clips. What it can't tell (`rest`) is the clips' own, and is
     to be added from one clip or another: with it the vectors spread as those of real voices do.

@@ -1,7 +1,9 @@
 """What is learned from of each acted clip, computed once: its features as the agent would hear it, clean and distorted.
 
 Every copy is cut as the segmenter would cut it. A distorted one has another room, noise, microphone or telephone, and
-edges that are some hundredths of a second off: a live utterance's are never where they would be without the noise.
+edges that are some hundredths of a second off: a live utterance's are never where they would be without the noise. A
+brief one is a second of it or less, as long as a "yes" is: to an encoder that knows whole sentences alone, that sounds
+like fear.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mer_agent.encoders import weights
@@ -27,6 +30,14 @@ from mer_agent.streams.types import SAMPLE_RATE_HZ, Utterance
 
 COPIES = 2
 """Distorted copies of each clip."""
+BRIEF = 1 + COPIES
+"""Which copy is the brief one, the last."""
+KINDS = BRIEF + 1
+"""Copies of each clip in all."""
+BRIEF_S = (0.4, 1.2)
+"""How long a brief copy is at least and at most."""
+_BRIEF_CLEAN = 0.4
+"""Share of the brief copies that are not distorted."""
 _AT_ONCE = 24
 _OFF_S = 0.08
 """How far the edges of a distorted copy are off, at most."""
@@ -36,7 +47,7 @@ ALONE = (VoiceEncoder.feature, ProsodyEncoder.feature)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A clip, and what is heard of it: first of the clean recording, then of each distorted copy (K in all)."""
+    """A clip, and what is heard of it: of the clean recording, of each distorted copy, of the brief one (K in all)."""
 
     clip: Clip
     mels: tuple[Tensor, ...]
@@ -82,13 +93,13 @@ def compute(clips: Sequence[Clip], path: Path) -> None:
         heard = [copy for clip in some for copy in _copies(clip, clips)]
         mels = [torch.zeros(1, 64) if (mel := _mel(copy)) is None else mel for copy in heard]
         sounds = [np.zeros(0, np.float32) if copy.audio is None else copy.audio for copy in heard]
-        summaries = stack(encoder.summaries(sounds)).view(len(some), 1 + COPIES, -1)
+        summaries = stack(encoder.summaries(sounds)).view(len(some), KINDS, -1)
         hearings = torch.stack([torch.from_numpy(recogniser.listen(sound).summary) for sound in sounds])
-        hearings = hearings.view(len(some), 1 + COPIES, -1)
+        hearings = hearings.view(len(some), KINDS, -1)
         rows = zip(encoder.encode(heard), prosody.encode(heard), strict=True)
         alone = [dict(zip(ALONE, row, strict=True)) for row in rows]
         for i, clip in enumerate(some):
-            own = slice(i * (1 + COPIES), (i + 1) * (1 + COPIES))
+            own = slice(i * KINDS, (i + 1) * KINDS)
             kept[_name(clip)] = (
                 [mel.half() for mel in mels[own]],
                 summaries[i].clone(),
@@ -107,19 +118,26 @@ def _mel(copy: Utterance) -> Tensor | None:
 
 
 def _copies(clip: Clip, clips: Sequence[Clip]) -> list[Utterance]:
-    """Gives the clean utterance and distorted ones, with another speaker of the same fold in the background."""
+    """Gives the clean utterance, distorted ones and the brief one, other speakers of the same fold behind them."""
     random = np.random.default_rng(crc32(_name(clip).encode()))
     others = [other for other in clips if other.speaker != clip.speaker]
     clean = sound(clip)
     first, last = speech_of(clean)
     copies = [cut_at(clean, first, last)]
     for _ in range(COPIES):
-        background = sound(others[random.integers(len(others))]) if others else clean[:0]
+        background = _background(others, random)
         off = (random.uniform(-_OFF_S, _OFF_S, 2) * SAMPLE_RATE_HZ).astype(int)
         begin = max(0, first + int(off[0]))
         end = min(len(clean), max(last + int(off[1]), begin + SAMPLE_RATE_HZ // 10))
         copies.append(cut_at(distort(clean, background, random), begin, end))
-    return copies
+    heard = clean if random.random() < _BRIEF_CLEAN else distort(clean, _background(others, random), random)
+    length = min(last - first, int(random.uniform(*BRIEF_S) * SAMPLE_RATE_HZ))
+    begin = first + int(random.uniform(0, last - first - length))
+    return [*copies, cut_at(heard, begin, begin + length)]
+
+
+def _background(others: Sequence[Clip], random: np.random.Generator) -> NDArray[np.float32]:
+    return sound(others[int(random.integers(len(others)))]) if others else np.zeros(0, np.float32)
 
 
 def _name(clip: Clip) -> str:
@@ -128,4 +146,4 @@ def _name(clip: Clip) -> str:
 
 def _key(clips: Sequence[Clip]) -> str:
     names = "\0".join(_name(clip) for clip in clips)
-    return hashlib.sha256(f"{COPIES} {RECOGNISER} {names}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{COPIES} {BRIEF_S} {RECOGNISER} {names}".encode()).hexdigest()[:8]

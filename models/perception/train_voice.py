@@ -34,8 +34,8 @@ from mer_agent.models.training.metrics import confusion, scores
 TERMS = "non-commercial: trained on RAVDESS (CC BY-NC-SA 4.0) and EmoDB (free for research)"
 CORPORA = ("ravdess", "emodb")
 _AT_ONCE = 32
-CONDITIONS = ("clean", "distorted", "wordless")
-"""What a run is judged on: clean recordings, distorted copies, and clean ones that no recogniser has heard."""
+CONDITIONS = ("clean", "distorted", "wordless", "brief")
+"""What a run is judged on: clean recordings, distorted copies, clean ones that no recogniser has heard, brief ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,9 @@ class VoiceRecipe:
     wordless: float = 0.25
     """How often the recogniser's hearing is left out."""
     clean: float = 0.4
-    """Of the copies that are learned from, those without distortion."""
+    """Of the copies that are learned from and not brief, those without distortion."""
+    brief: float = 0.2
+    """Of the copies that are learned from, the brief ones."""
     shape: VoiceShape = field(default_factory=VoiceShape)
 
 
@@ -173,6 +175,7 @@ def _kept(
         "clean": predict(network, tested),
         "distorted": predict(network, tested, 1),
         "wordless": predict(network, tested, wordless=True),
+        "brief": predict(network, tested, speech_bank.BRIEF),
     }
     run = {
         "recipe": json.dumps(asdict(recipe)),
@@ -204,7 +207,8 @@ def fit(
     network = VoiceNetwork(len(LABELS), recipe.shape)
     network.voice.standardise(torch.cat([one.summaries for one in examples]))
     network.hearing.standardise(torch.cat([one.hearings for one in examples]))
-    odds = torch.tensor([recipe.clean, *[(1 - recipe.clean) / speech_bank.COPIES] * speech_bank.COPIES])
+    distorted = [(1 - recipe.clean) / speech_bank.COPIES] * speech_bank.COPIES
+    odds = torch.tensor([*[(1 - recipe.brief) * share for share in (recipe.clean, *distorted)], recipe.brief])
     labels = torch.tensor([one.clip.label for one in examples])
     possible = torch.from_numpy(speech_data.possible([one.clip.corpus for one in examples]))
     weights = _weights(examples)
@@ -275,8 +279,8 @@ def features(network: VoiceNetwork, examples: Sequence[Example], copy: int, *, w
 def figures_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Gives unweighted average recall and weighted F1 of each fold and corpus, their means, and those across corpora.
 
-    A clip is judged among the labels that its corpus has; across corpora, among those that both have. `distorted` and
-    `wordless` are of the same clips (`CONDITIONS`).
+    A clip is judged among the labels that its corpus has; across corpora, among those that both have. `distorted`,
+    `wordless` and `brief` are of the same clips (`CONDITIONS`).
     """
     figures: dict[str, Any] = {}
     folds = {}

@@ -12,7 +12,7 @@ from support import media_files, needs, voices
 from mer_agent.encoders.voice import VoiceEncoder
 from mer_agent.models.data.speech_data import Clip
 from mer_agent.models.perception import speech_bank
-from mer_agent.models.perception.speech_bank import ALONE, COPIES
+from mer_agent.models.perception.speech_bank import ALONE, BRIEF_S, COPIES, KINDS
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ
 
 
@@ -30,8 +30,8 @@ def clips(tmp_path: Path) -> list[Clip]:
 
 def test_copies_are_cut_near_where_the_clean_one_is(clips: list[Clip]) -> None:
     clean, *others = speech_bank._copies(clips[0], clips)
-    assert len(others) == COPIES
-    for other in others:
+    assert len(others) == KINDS - 1 == COPIES + 1
+    for other in others[:COPIES]:
         assert abs(other.start_ns - clean.start_ns) <= 80e6
         assert abs(other.end_ns - clean.end_ns) <= 80e6
         at = (other.start_ns + NS_PER_S // 2) * SAMPLE_RATE_HZ // NS_PER_S  # the same moment of both
@@ -42,6 +42,14 @@ def test_copies_are_cut_near_where_the_clean_one_is(clips: list[Clip]) -> None:
         assert abs(np.corrcoef(there, here)[0, 1]) < 0.9999, "it is distorted"
 
 
+def test_the_last_copy_is_a_brief_stretch_of_the_speech(clips: list[Clip]) -> None:
+    for clip in clips:
+        clean, *_, brief = speech_bank._copies(clip, clips)
+        assert BRIEF_S[0] - 0.01 <= (brief.end_ns - brief.start_ns) / NS_PER_S <= BRIEF_S[1]
+        assert clean.start_ns <= brief.start_ns
+        assert brief.end_ns <= clean.end_ns
+
+
 @pytest.mark.real_weights
 def test_is_computed_once_for_the_same_clips(clips: list[Clip], tmp_path: Path) -> None:
     needs.weights("ge2e")
@@ -50,8 +58,8 @@ def test_is_computed_once_for_the_same_clips(clips: list[Clip], tmp_path: Path) 
     first, again = (speech_bank.load(clips, tmp_path / "bank", said.append) for _ in range(2))
     assert len(said) == 1
     for one, other in zip(first, again, strict=True):
-        assert len(one.mels) == len(one.alone) == 1 + COPIES
-        assert one.hearings.shape == (1 + COPIES, 1024)
+        assert len(one.mels) == len(one.alone) == KINDS
+        assert one.hearings.shape == (KINDS, 1024)
         assert torch.equal(one.hearings, other.hearings)
         assert {*ALONE} == {*one.alone[0]}
         assert one.alone[0][VoiceEncoder.feature] is not None

@@ -24,12 +24,12 @@ def example(label: str, corpus: str, fold: int, number: int) -> Example:
     """A summary that tells the label, a log-mel that tells nothing."""
     random = torch.Generator().manual_seed(number)
     k = LABELS.index(label)
-    summaries = 0.3 * torch.randn(1 + speech_bank.COPIES, SUMMARY, generator=random)
+    summaries = 0.3 * torch.randn(speech_bank.KINDS, SUMMARY, generator=random)
     summaries[:, k * 100 : (k + 1) * 100] += 3
-    mels = tuple(torch.randn(20, 64, generator=random).half() for _ in range(1 + speech_bank.COPIES))
-    hearings = torch.randn(1 + speech_bank.COPIES, HEARING, generator=random)
+    mels = tuple(torch.randn(20, 64, generator=random).half() for _ in range(speech_bank.KINDS))
+    hearings = torch.randn(speech_bank.KINDS, HEARING, generator=random)
     clip = Clip(Path(f"{number}.wav"), corpus, f"{corpus}-{fold}", k, fold)
-    return Example(clip, mels, summaries, hearings, ({},) * (1 + speech_bank.COPIES))
+    return Example(clip, mels, summaries, hearings, ({},) * (speech_bank.KINDS))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_figures_judge_a_clip_among_the_labels_of_its_corpus() -> None:
             corpora += [corpus] * len(own)
         logits = torch.eye(len(LABELS))[labels]
         logits[:, LABELS.index("boredom")] += 10  # RAVDESS has none, so it can't be taken for it
-        judged = {"clean": logits, "distorted": -logits, "wordless": logits}
+        judged = {"clean": logits, "distorted": -logits, "wordless": logits, "brief": logits}
         found[name] = {"logits": judged, "labels": torch.tensor(labels), "corpora": corpora}
     figures = figures_of(found)
     assert figures["ravdess_distorted_uar"] == 0.0
