@@ -29,9 +29,9 @@ _TAUGHT = 8
 
 
 def encoded(conversations: Sequence[Conversation]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Gives `text/mpnet-emotion@1` and `text/mpnet-lower@1` of all turns: values [N, 768] and presence [N]."""
+    """Gives `text/mpnet-emotion@2` and `text/mpnet-lower@1` of all turns: values [N, 768] and presence [N]."""
     texts = [turn.text for conversation in conversations for turn in conversation.turns]
-    return {TEXT: in_context(conversations), LOWER: text_features(LOWER, texts, None)}
+    return {TEXT: in_context(conversations, TEXT), LOWER: text_features(LOWER, texts, None)}
 
 
 def plain_words() -> dict[str, Tensor]:

@@ -30,10 +30,10 @@ from mer_agent.models.live.live_speech import Speech
 from mer_agent.streams.types import MODALITIES
 
 TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
-    "text/mpnet-emotion@1",
+    "text/mpnet-emotion@2",
     "text/mpnet-lower@1",
     "audio/ge2e@1",
-    "audio/emotion@2",
+    "audio/emotion@3",
     "audio/prosody@1",
     "visual/ferplus@1",
 )
@@ -64,7 +64,7 @@ class Mix:
     """Dialogues of IEMOCAP in a batch."""
     clips: int = 56
     faces: int = 40
-    misheard: float = 0.6
+    misheard: float = 0.3
     """Dialogues that are read as a recogniser would have written them."""
     voice: float = 0.5
     """Dialogues that get voices of acted clips."""
@@ -74,7 +74,9 @@ class Mix:
     """Of such voices, those of a random emotion: spontaneous voices tell far less than acted ones."""
     brief_s: float = 1.0
     wrong_brief: float = 0.7
-    """The same of utterances that are shorter than this: acted clips, which taught the voice encoder, are longer."""
+    """The same of utterances that are shorter than this, which are lent brief copies: less is in them to be heard."""
+    brief: float = 0.2
+    """Of acted clips by themselves, those that are the brief copy."""
     own_voice: float = 0.5
     """IEMOCAP's dialogues that are lent their own voices, as far as their embeddings tell, and not acted clips'."""
     wrong_face: float = 0.3
@@ -117,7 +119,8 @@ class Pool:
     voices: Batch
     """Clips, each a dialogue of its own, as they were recorded."""
     versions: Mapping[str, tuple[Tensor, Tensor]]
-    """By feature id, values [A, B, C, N, dimension] and presence [A, B, C, N] of their `live_speech.VERSIONS`."""
+    """By feature id, values [A, B, C, N, dimension] and presence [A, B, C, N] of their `live_speech.VERSIONS`, of which
+    the last copy is the brief one."""
     own_voices: tuple[Tensor, Tensor]
     """What is known of IEMOCAP's voices (`live_speech.by_embedding`): [N, 100] of `talks`, and the clips' rest."""
     faces: Batch
@@ -255,7 +258,7 @@ class Mixer:
         wrong = torch.where(brief, self._mix.wrong_brief, self._mix.wrong_voice)
         voice = self._like("voices", batch.labels, wrong)
         voice[~self._chance(many, self._mix.voice)[batch.dialogue]] = -1
-        lent = self._voices(voice)
+        lent = self._voices(voice, brief)
         # An utterance with a voice keeps it, as far as it is known.
         own = present[GE2E] & self._chance(many, self._mix.own_voice)[batch.dialogue]
         for name in (VOICE, GE2E):
@@ -268,11 +271,13 @@ class Mixer:
         self._show(features, present, batch.labels, self._chance(many, self._mix.face)[batch.dialogue])
         return replace(batch, features=features, present=present)
 
-    def _voices(self, rows: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """The clips' features and where they are present, each clip in one of its versions."""
+    def _voices(self, rows: Tensor, brief: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The clips' features and where they are present, each clip in one of its versions; brief ones where asked."""
         versions, mix = self._pool.versions, self._mix
-        copy = 1 + self._pick(len(rows), versions[VOICE][0].shape[2] - 1)
+        last = versions[VOICE][0].shape[2] - 1
+        copy = 1 + self._pick(len(rows), last - 1)
         copy[self._chance(len(rows), mix.clean)] = 0
+        copy[brief] = last
         at = (*(self._chance(len(rows), share).long() for share in (mix.foreign, mix.wordless)), copy, rows)
         return {name: (values[at], present[at]) for name, (values, present) in versions.items()}
 
@@ -296,7 +301,7 @@ class Mixer:
         rows = self._balanced("voices", self._mix.clips)
         batch = _rows(self._pool.voices, rows)
         features, present = dict(batch.features), dict(batch.present)
-        for name, (values, there) in self._voices(rows).items():
+        for name, (values, there) in self._voices(rows, self._chance(len(rows), self._mix.brief)).items():
             features[name], present[name] = values, there
         spoken = self._chance(len(rows), self._mix.spoken)
         kinds = self._pool.blank_words

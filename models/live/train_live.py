@@ -45,6 +45,7 @@ from mer_agent.models.live.live_data import (
     from_speech,
     joined,
 )
+from mer_agent.models.perception.speech_bank import BRIEF
 from mer_agent.models.perception.text_features import Conversation, in_context
 from mer_agent.models.training.learner import Learner
 from mer_agent.models.training.metrics import fit_temperature
@@ -99,8 +100,8 @@ TERMS = (
 class LiveData:
     """What teaches, and by name the parts that judge: MELD, `misheard` MELD, IEMOCAP, acted voices, faces.
 
-    Acted voices judge three times, in conversations with words (`acted_rows`): as they were recorded, `distorted`, and
-    `foreign`, read as voices of an unknown corpus.
+    Acted voices judge four times, in conversations with words (`acted_rows`): as they were recorded, `distorted`,
+    `foreign`, read as voices of an unknown corpus, and `brief`, a second of them or so.
     """
 
     pool: Pool
@@ -144,7 +145,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
     valid = {"meld": part(said, "valid"), "misheard": part(misheard, "valid"), "iemocap": part(acted, "valid")}
     test = {"meld": part(said, "test"), "misheard": part(misheard, "test"), "iemocap": part(acted, "test")}
     held_out = (folds == HELD_OUT).nonzero().flatten().tolist()
-    ways = {"voices": (0, 0, 0), "distorted": (0, 0, 1), "foreign": (1, 0, 0)}
+    ways = {"voices": (0, 0, 0), "distorted": (0, 0, 1), "foreign": (1, 0, 0), "brief": (0, 0, BRIEF)}
     acted_parts = {
         name: from_speech(speech, held_out, speech_data.LABELS, sizes, version) for name, version in ways.items()
     }
@@ -190,7 +191,7 @@ def in_pieces(folder: Path, corpus: Corpus) -> Corpus:
         whole = Conversation.of(d["dialogue"], d["split"], ((u["speaker"], u["text"]) for u in d["utterances"]))
         turns = whole.turns
         pieces += [replace(whole, turns=turns[at : at + PIECE]) for at in range(0, len(turns), PIECE)]
-    values, present = in_context(pieces)
+    values, present = in_context(pieces, TEXT)
     batch = corpus.batch
     features = {TEXT: values, **batch.features}
     return replace(corpus, batch=replace(batch, features=features, present={TEXT: present, **batch.present}))
@@ -219,7 +220,7 @@ def mishear(folder: Path, corpus: Corpus) -> Corpus:
             continue
         rows = torch.isin(batch.dialogue, torch.tensor(list(heard)))
         texts = [turn.text for conversation in heard.values() for turn in conversation.turns]
-        values[TEXT][rows], present[TEXT][rows] = in_context(list(heard.values()))
+        values[TEXT][rows], present[TEXT][rows] = in_context(list(heard.values()), TEXT)
         values[LOWER][rows], present[LOWER][rows] = text_features(LOWER, texts, None)
     return replace(
         corpus, batch=replace(batch, features={**batch.features, **values}, present={**batch.present, **present})
