@@ -32,24 +32,12 @@ _HEARD: tuple[tuple[str, tuple[Modality, ...], dict[str, Any]], ...] = (
         ("audio",),
         {"replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)}},
     ),
-    (
+    (  # chosen on validation: 78.2 on average over the folds instead of 77.1
         "mel + speaker encoder + recogniser, with their moments",
         ("audio",),
         {"replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)}, "shape": {"moments": True}},
     ),
-    ("speaker encoder", ("audio",), {"replace": {"audio/mel@1": _SPEAKER}}),
     ("speaker encoder + recogniser", ("audio",), {"replace": {"audio/mel@1": (_SPEAKER, _RECOGNISER)}}),
-    (  # moments were chosen on validation: 78.2 on average over the folds instead of 77.1
-        "mel + speaker encoder + recogniser, with their moments, validation learned from",
-        ("audio",),
-        {
-            "replace": {"audio/mel@1": ("audio/mel@1", _SPEAKER, _RECOGNISER)},
-            "shape": {"moments": True},
-            "pick": "last",
-            "refit": True,
-        },
-    ),
-    ("mel + the constant words", (), {}),
 )
 
 

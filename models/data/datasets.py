@@ -60,9 +60,9 @@ class Corpus:
     kind: tuple[str, ...]
     dialogues: tuple[str, ...]
 
-    def part(self, *splits: str, kind: str | None = None) -> Batch:
-        """Gives the utterances of one split or several, of one kind of dialogue only if asked."""
-        wanted = [i for i, s in enumerate(self.split) if s in splits and kind in (None, self.kind[i])]
+    def part(self, split: str, kind: str | None = None) -> Batch:
+        """Gives the utterances of one split, of one kind of dialogue only if asked."""
+        wanted = [i for i, s in enumerate(self.split) if s == split and kind in (None, self.kind[i])]
         return self.batch.dialogues(torch.tensor(wanted, dtype=torch.int64))
 
 

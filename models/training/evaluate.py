@@ -105,7 +105,7 @@ def judge(
         "kinds": {},
     }
     for kind in sorted(set(corpus.kind)):
-        part = corpus.part(split, kind=kind)
+        part = corpus.part(split, kind)
         if len(part):
             judged = part.labels != NO_LABEL
             own = scores(probabilities_of(part, used)[judged], part.labels[judged], corpus.labels)

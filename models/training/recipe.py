@@ -41,10 +41,6 @@ class Recipe:
     warmup: float = 0.1
     pick: str = "best"
     """`best`: the epoch with the best validation F1; `last`: the last one."""
-    refit: bool = False
-    """Whether validation is learned from, too, for as many epochs as were chosen by it before; `pick` must be `last`.
-
-    What such a run has on validation says nothing, so its probabilities are not tempered either."""
     balance: float = 0.0
     """Power of 1 / frequency by which a class weighs in the loss: 0 all utterances alike, 1 all classes alike."""
     focal: float = 0.0

@@ -42,7 +42,7 @@ def record_of(
     """Fits the temperature of a model that holds its chosen weights, and gives the run's record.
 
     Args:
-        model: with the weights of the epoch that was chosen on validation; its temperature is set here (1 for a refit).
+        model: with the weights of the epoch that was chosen on validation; its temperature is set here.
         parts: the splits, on the model's device.
         corpus: the data.
         recipe: the recipe's fields.
@@ -53,9 +53,7 @@ def record_of(
     model.eval()
     valid = parts["valid"]
     known = valid.labels != NO_LABEL
-    temperature = 1.0
-    if not recipe["refit"]:
-        temperature = fit_temperature(model(valid).logits[known].cpu(), valid.labels[known].cpu())
+    temperature = fit_temperature(model(valid).logits[known].cpu(), valid.labels[known].cpu())
     model.temperature.fill_(temperature)  # type: ignore[operator]
     judged: dict[str, Any] = {}
     predictions: dict[str, Any] = {}

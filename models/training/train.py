@@ -76,13 +76,10 @@ def train(
 
     Raises:
         DataError: the split has no usable utterance, or the loss is no longer a number.
-        ConfigError: the recipe asks for what the model has no part for, or chooses an epoch by what is learned from.
+        ConfigError: the recipe asks for what the model has no part for.
     """
-    if recipe.refit and recipe.pick != "last":
-        raise ConfigError("refit learns from validation, which can choose no epoch then: pick must be last")
-    taught = corpus.part("train", *(["valid"] if recipe.refit else []))
-    parts = {"train": taught.to(device), **{split: corpus.part(split).to(device) for split in ("valid", "test")}}
-    specs = feature_specs(taught, recipe)
+    parts = {split: corpus.part(split).to(device) for split in ("train", "valid", "test")}
+    specs = feature_specs(corpus.part("train"), recipe)
     shape = with_generators(recipe.model, recipe.shape) if recipe.w3 else recipe.shape
     members = shape.get("members", 1)
     if members > 1 and recipe.model != "ar-iigcn":

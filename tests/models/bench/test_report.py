@@ -63,14 +63,6 @@ def test_folds_of_acted_speech_are_summed_up_for_each_corpus():
     assert all(mean in line for mean in means)
 
 
-def test_what_a_refit_has_on_validation_is_not_told():
-    plan = Plan("Refit", (Row("all", changes={"refit": True, "pick": "last"}),))
-    (run,) = (made_records.record(row.recipe, 0) for row in plan.rows)
-    page = report.markdown(report.gather([run], {"refit": plan}), {})
-    (line,) = (line for line in page.splitlines() if line.startswith("| all |"))
-    assert line.startswith(f"| all | 1 | learned from | {run['test']['weighted_f1']:.2f} |")
-
-
 def test_the_two_protocols_stand_apart(measured):
     page = report.markdown(measured, {"peers": "p.svg", "peers-confusion": "q.svg"})
     clean, paper = page.split("### Protocol paper")

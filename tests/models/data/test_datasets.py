@@ -39,7 +39,7 @@ def test_it_reads_everything(tmp_path):
     }
     assert all(present.all() for present in found.batch.present.values())
     assert len(found.part("train")) == 80
-    assert len(found.part("test", kind="improvised")) == 20
+    assert len(found.part("test", "improvised")) == 20
     row = found.batch.names.index("valid1_4")
     assert torch.equal(
         found.batch.features["text/mpnet@1"][row], corpus.encode_texts([f"{text(tmp_path, 'valid1_4')}"])[0]

@@ -111,24 +111,6 @@ def test_an_ensemble_is_made_of_runs_with_seeds_of_their_own(data, tmp_path):
         train(replace(together, model="gru"), data, 0)
 
 
-def test_a_refit_learns_from_validation_too(data):
-    once = replace(TINY, epochs=2, pick="last")
-    plain, refit = (train(replace(once, refit=own), data, 0) for own in (False, True))
-    assert refit.record["temperature"] == 1  # what it learned from can't calibrate it
-    assert plain.record["temperature"] != 1
-    blind = replace(data, batch=replace(data.batch, labels=data.batch.labels.clone()))
-    valid = torch.isin(data.batch.dialogue, torch.tensor([i for i, s in enumerate(data.split) if s == "valid"]))
-    blind.batch.labels[valid] = (blind.batch.labels[valid] + 1) % 6
-    for own, changes in ((False, False), (True, True)):
-        before, after = (train(replace(once, refit=own), which, 0).record for which in (data, blind))
-        assert (before["predictions"]["test"]["called"] != after["predictions"]["test"]["called"]) == changes
-
-
-def test_a_refit_can_choose_no_epoch(data):
-    with pytest.raises(ConfigError, match="pick must be last"):
-        train(replace(TINY, refit=True), data, 0)
-
-
 def test_another_recipe_does_not_go_on_from_it(data, tmp_path):
     def stop(*at):
         raise KeyboardInterrupt
