@@ -16,7 +16,7 @@ from support.streams_fakes import ScriptedTranscriber, a_segment
 from mer_agent.errors import WeightsError
 from mer_agent.segmenter import SpeechCutter
 from mer_agent.streams.sound import audio_chunks
-from mer_agent.streams.transcriber import Heard, Transcriber, suspicion, window_s
+from mer_agent.streams.transcriber import Heard, Transcriber, out_of_step, suspicion, window_s
 from mer_agent.streams.types import Segment, Transcript
 from mer_agent.streams.vad import SileroVad
 
@@ -72,6 +72,18 @@ def test_sound_that_is_no_number_is_no_reason_to_believe() -> None:
 @pytest.mark.parametrize(("seconds", "window"), [(0, 15), (14, 15), (14.1, 20), (19.5, 30), (31, 30)])
 def test_short_segments_get_a_short_window_with_room_at_its_end(seconds: float, window: int) -> None:
     assert window_s(round(seconds * 16_000)) == window
+
+
+def test_the_same_sound_is_heard_in_the_same_step_wherever_it_was_cut() -> None:
+    sound = np.concatenate([np.zeros(500, np.float32), VOICE])
+    cuts = [sound[at:] for at in (0, 1, 96, 319, 320, 499)]
+    whole = cuts[0][out_of_step(cuts[0]) :]
+    for cut in cuts:
+        assert 0 <= out_of_step(cut) < 320
+        own = cut[out_of_step(cut) :]
+        assert (len(whole) - len(own)) % 320 == 0
+        np.testing.assert_array_equal(own, whole[len(whole) - len(own) :])
+    assert out_of_step(np.zeros(0, np.float32)) == out_of_step(np.zeros(9, np.float32)) == 0
 
 
 @dataclass
@@ -152,7 +164,7 @@ async def test_what_was_heard_beside_the_words_is_told_even_without_words(
         assert bool(transcript.text) is loud
         assert transcript.hearing is not None
         assert transcript.hearing.weights == tmp_path.name
-        states = np.arange(50 * seconds)
+        states = np.arange((len(sound) - out_of_step(sound)) * 50 // 16_000)
         expected = [states.mean()] * 2 + [states.std()] * 2
         np.testing.assert_allclose(transcript.hearing.summary, expected, rtol=1e-4)
         steps = states[: len(states) // 4 * 4].reshape(-1, 4).mean(1)  # 80 ms each; a rest is left out
@@ -173,9 +185,10 @@ async def test_as_many_steps_are_kept_as_are_read_however_long_the_sound(
 async def test_words_have_session_times(transcriber: Transcriber) -> None:
     transcript = await transcriber.transcribe(a_segment(5.0, VOICE))
     assert transcript.text == "Oh no."
+    heard_ns = 5_000_000_000 + out_of_step(VOICE) * 62_500  # the model's times begin where it does
     assert [(word.text, word.start_ns, word.end_ns) for word in transcript.words] == [
-        ("Oh", 5_100_000_000, 5_300_000_000),
-        ("no.", 5_300_000_000, 7_000_000_000),  # never behind the segment's sound
+        ("Oh", heard_ns + 100_000_000, heard_ns + 300_000_000),
+        ("no.", heard_ns + 300_000_000, 7_000_000_000),  # never behind the segment's sound
     ]
     assert transcript.confidence == pytest.approx(0.7)
 
@@ -190,8 +203,9 @@ async def test_it_decodes_once_without_second_tries(transcriber: Transcriber, mo
     assert asked["max_new_tokens"] == 50
     assert len(model.sound) == 15 * 16_000
     assert model.frames == 1500
-    np.testing.assert_array_equal(model.sound[: len(VOICE)], VOICE)
-    assert not model.sound[len(VOICE) :].any()
+    own = VOICE[out_of_step(VOICE) :]
+    np.testing.assert_array_equal(model.sound[: len(own)], own)
+    assert not model.sound[len(own) :].any()
 
 
 @pytest.mark.parametrize(
