@@ -93,6 +93,7 @@ def bench(
         WeightsError, CheckpointError: see `loading.load`.
     """
     weights.set_directory(settings.weights.dir)
+    weights.path(SMALLER)  # else their lack would be told at the end, and all else be lost
     with tempfile.TemporaryDirectory(prefix="mer-agent-") as folder:
         cases, voice = composed_cases.compose(data_dir, encoders, Path(folder), conversations, seed, say)
         others = [clip for clip in speech_data.load(data_dir / "speech") if clip.fold not in (HELD_OUT,)]

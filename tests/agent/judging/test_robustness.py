@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_agent.judging.robustness import RATIOS_DB, Row, babble, hum, markdown, mixed, music, talker
+from mer_agent.config.settings import load
+from mer_agent.encoders import weights
+from mer_agent.errors import WeightsError
+from mer_agent.judging.robustness import RATIOS_DB, SMALLER, Row, babble, bench, hum, markdown, mixed, music, talker
 from mer_agent.judging.truth import Truth
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ
 
@@ -60,6 +63,17 @@ def test_voices_of_a_babble_are_equally_loud() -> None:
     loud = babble(8000, [VOICES[0]], np.random.default_rng(0))
     soft = babble(8000, [VOICES[0] / 100], np.random.default_rng(0))
     assert np.allclose(loud, soft, rtol=1e-3)
+
+
+def test_weights_that_are_missing_are_told_before_anything_is_measured(tmp_path: Path) -> None:
+    settings = load(assignments=[f"weights.dir={tmp_path}"]).settings
+    said: list[str] = []
+    try:
+        with pytest.raises(WeightsError, match=SMALLER):
+            bench(settings, tmp_path, tmp_path, say=said.append)
+    finally:
+        weights.set_directory(None)
+    assert not said
 
 
 def test_the_table_has_a_line_for_each_condition(tmp_path: Path) -> None:
