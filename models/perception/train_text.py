@@ -34,9 +34,8 @@ from mer_agent.streams.types import Turn
 def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains the text encoder and writes `text.safetensors` and `text.json` into `folder`; gives the card's figures.
 
-    The shipped runs took 28 minutes of a busy core with bfloat16 in hardware, the least disturbed of the three 4; the
-    states of the lower layers before them and the judging after them take some minutes each. A run that was stopped
-    goes on after its last epoch.
+    The shipped runs took 11 to 14 minutes of a core with bfloat16 in hardware each; the states of the lower layers
+    before them and the judging after them take some minutes. A run that was stopped goes on after its last epoch.
 
     Raises:
         DataError: a corpus is missing or malformed.
