@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 FOREGROUND_DB = 15.0
 FADES_DB_S = 6.0
 
-_SMOOTHED = 4
-"""Frames, of 32 ms, over which the power is averaged: a syllable, so that a soft consonant is part of it."""
+_SMOOTHED_S = 0.128
+"""Time over which the power is averaged: a syllable, so that a soft consonant is part of it."""
+_NOW_S = 0.032
+"""Time over which a sound's own power is: a bang is over by then, a voice has a period of its pitch in it."""
 _SPEECH = 0.5
 """Probability of speech from which a frame can be the loudest."""
 
@@ -33,7 +35,7 @@ class Foreground:
     """Follows the level of one stream of sound."""
 
     def __init__(self) -> None:
-        self._powers: deque[float] = deque(maxlen=_SMOOTHED)
+        self._powers: deque[float] = deque()
         self._loudest_db = -math.inf
 
     def holds(self, probability: float, samples: NDArray[np.float32], frame_s: float) -> bool:
@@ -45,10 +47,13 @@ class Foreground:
             frame_s: time since the frame before.
         """
         self._powers.append(float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0)
+        while len(self._powers) > max(1, round(_SMOOTHED_S / frame_s)):
+            self._powers.popleft()
         level_db = _db(sum(self._powers) / len(self._powers))
         self._loudest_db -= FADES_DB_S * frame_s
         if probability >= _SPEECH:  # by its own power, too: the door that was slammed before it is no voice
-            self._loudest_db = max(self._loudest_db, min(level_db, _db(self._powers[-1])))
+            now = list(self._powers)[-max(1, round(_NOW_S / frame_s)) :]
+            self._loudest_db = max(self._loudest_db, min(level_db, _db(sum(now) / len(now))))
         return level_db >= self._loudest_db - FOREGROUND_DB
 
 

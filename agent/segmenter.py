@@ -6,7 +6,8 @@ A frame is voiced when its probability reaches `threshold`, or `exit_threshold` 
 (hysteresis, so that a soft syllable doesn't end a word), and unless it is much softer than what was said of late
 (`foreground`). Speech that grows longer than `longest_ms` is cut where speech
 was least likely in its last third. A segment's sound gets up to `padding_ms` around the speech, but no sample is ever
-in two segments. Times are rounded up to whole frames of 32 ms, `longest_ms` down. No asyncio, no model and no clock in
+in two segments; up to 20 ms less before it, so that features, which are computed of frames of 10 or 20 ms, fall on the
+same sounds when the same words are heard again (`out_of_step`). Times are rounded up to whole frames, `longest_ms` down. No asyncio, no model and no clock in
 here: the same frames always give the same segments.
 
 While an utterance is open there is news of it: it has begun, it goes on, it pauses, it is resumed. A pause is told as
@@ -25,15 +26,15 @@ import numpy as np
 
 from mer_agent.config.settings import SegmenterSettings
 from mer_agent.foreground import Foreground
+from mer_agent.streams.transcriber import out_of_step
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, AudioChunk, ClosedBy, Segment
-from mer_agent.streams.vad import FRAME_SAMPLES, Reblocker, VadStream
+from mer_agent.streams.vad import HOP_SAMPLES, Reblocker, VadStream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
-_NEAR = 2
-
+_NEAR_MS = 64
+"""Time on either side that says with a frame how likely speech is there: one quiet frame is a consonant, more a gap."""
 
 Stage = Literal["begun", "open", "paused", "resumed", "closed"]
 """What became of an utterance: every one that will be closed has begun first, and keeps its `start_ns`."""
@@ -62,18 +63,31 @@ class _Heard:
 
 
 class Segmenter:
-    """Cuts one stream of sound into utterances, frame by frame; its memory is bounded by `longest_ms`."""
+    """Cuts one stream of sound into utterances, frame by frame; its memory is bounded by `longest_ms`.
 
-    def __init__(self, settings: SegmenterSettings | None = None, source: str = "audio-0") -> None:
+    Args:
+        settings: when speech begins and ends.
+        source: where the sound comes from.
+        frame_samples: how long a frame is, in samples.
+    """
+
+    def __init__(
+        self, settings: SegmenterSettings | None = None, source: str = "audio-0", frame_samples: int = HOP_SAMPLES
+    ) -> None:
+        def frames(ms: int) -> int:
+            return -(-ms * SAMPLE_RATE_HZ // (1000 * frame_samples))
+
         self.settings = settings = settings or SegmenterSettings()
         self.source = source
-        self._onset = max(1, _frames(settings.onset_ms))
-        self._hangover = max(1, _frames(settings.hangover_ms))
-        self._padding = _frames(settings.padding_ms)
-        self._least = max(1, _frames(settings.min_speech_ms))
-        self._longest = settings.longest_ms // _FRAME_MS
-        self._least_hangover = max(1, _frames(settings.least_hangover_ms)) if settings.least_hangover_ms else None
-        self._every = _frames(settings.news_ms)
+        self._frame_s = frame_samples / SAMPLE_RATE_HZ
+        self._onset = max(1, frames(settings.onset_ms))
+        self._hangover = max(1, frames(settings.hangover_ms))
+        self._padding = frames(settings.padding_ms)
+        self._least = max(1, frames(settings.min_speech_ms))
+        self._longest = settings.longest_ms * SAMPLE_RATE_HZ // (1000 * frame_samples)
+        self._least_hangover = max(1, frames(settings.least_hangover_ms)) if settings.least_hangover_ms else None
+        self._every = frames(settings.news_ms)
+        self._near = frames(_NEAR_MS)
         self._foreground = Foreground()
         self._heard: list[_Heard] = []  # frames that are in no segment yet and may still get into one
         self._first: int | None = None  # index in `_heard` of the first frame of the utterance, None in silence
@@ -119,12 +133,12 @@ class Segmenter:
 
         Args:
             probability: how likely the frame is speech, 0..1.
-            samples: float32 [n], 512 of them except where the stream breaks or ends.
+            samples: float32 [n], a whole frame except where the stream breaks or ends.
             start_ns: capture time of the first sample.
             discontinuity: the frame doesn't follow on from the last one, so an open utterance ends there.
         """
         segments = self.finish() if discontinuity else []
-        near = self._foreground.holds(probability, samples, _FRAME_MS / 1000)
+        near = self._foreground.holds(probability, samples, self._frame_s)
         floor = self.settings.exit_threshold if self._heard and self._heard[-1].voiced else self.settings.threshold
         self._heard.append(_Heard(samples, start_ns, probability, near and probability >= floor))
         if self._first is None:
@@ -184,19 +198,22 @@ class Segmenter:
         return segment
 
     def _around(self, index: int) -> tuple[float, float]:
-        """Probability of a frame with its neighbours, and its own: one quiet frame is a consonant, more a gap."""
-        near = self._heard[max(0, index - _NEAR) : index + _NEAR + 1]
+        """Probability of a frame with its neighbours, and its own."""
+        near = self._heard[max(0, index - self._near) : index + self._near + 1]
         mean = sum(frame.probability for frame in near) / len(near)
         return round(mean, 6), self._heard[index].probability
 
     def _segment(self, first: int, last: int, end: int, closed_by: ClosedBy) -> Segment:
         """The utterance from frame `first` to frame `last`, with the sound up to (not including) frame `end`."""
         begin = 0 if self._continues else max(0, first - self._padding)
+        audio = np.concatenate([frame.samples for frame in self._heard[begin:end]])
+        spare = sum(len(frame.samples) for frame in self._heard[begin:first])
+        skipped = min(out_of_step(audio), 0 if self._continues else spare)
         return Segment(
             start_ns=self._heard[first].start_ns,
             end_ns=self._heard[last].end_ns,
-            audio=np.concatenate([frame.samples for frame in self._heard[begin:end]]),
-            audio_start_ns=self._heard[begin].start_ns,
+            audio=audio[skipped:],
+            audio_start_ns=self._heard[begin].start_ns + skipped * NS_PER_S // SAMPLE_RATE_HZ,
             closed_by=closed_by,
             declared_ns=self._heard[-1].end_ns,
             source=self.source,
@@ -271,8 +288,3 @@ class SpeechCutter:
         if chunk is None or not len(chunk.samples):
             for segment in segmenter.finish():
                 yield Speech("closed", segment)
-
-
-def _frames(ms: int) -> int:
-    """Whole frames that last at least `ms`."""
-    return -(-ms // _FRAME_MS)

@@ -1,4 +1,9 @@
-"""Voice activity: how likely each 32 ms of sound is speech, by Silero VAD (version 6, MIT licence).
+"""Voice activity: how likely it is, every 4 ms, that somebody speaks, by Silero VAD (version 6, MIT licence).
+
+The network hears 32 ms at a time. Where such frames begin is chance, and the same sound, caught a few milliseconds
+later, gets other answers: a pause about as long as the hangover ends an utterance or doesn't. So eight streams of the
+network listen, each 4 ms after the one before it, and the mean of what they said last is the answer
+(`StaggeredStream`).
 
 The network is a file inside the installed package faster-whisper, which is found without importing that package (the
 import takes seconds). It runs inline, on one thread: a frame costs about a tenth of a millisecond, less than handing
@@ -11,6 +16,7 @@ before, then 512 new ones) and the LSTM state `h`, `c` [1, 1, 128]; it gives `sp
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +32,16 @@ if TYPE_CHECKING:
 FRAME_SAMPLES = 512
 """The network hears 32 ms at a time."""
 
+STREAMS = 8
+"""Streams of the network that listen to one stream of sound."""
+
+HOP_SAMPLES = FRAME_SAMPLES // STREAMS
+"""There is an answer every 4 ms.
+
+Of a conversation of 200 s and the same 3, 6, 13 and 22 ms later, 64 to 66 of 66 utterances began and ended within 20
+ms of each other; 55 to 59 with four streams, an answer every 8 ms, and 14 to 37 with one.
+"""
+
 _CONTEXT_SAMPLES = 64
 _MODEL_FILE = "silero_vad_v6.onnx"
 _INSTALL = "install the agent's extra: pip install 'mer-agent[agent]'"
@@ -35,7 +51,7 @@ class VadStream(Protocol):
     """Listens to one stream of sound; keeps what it heard last."""
 
     def probability(self, samples: NDArray[np.float32]) -> float:
-        """How likely the next `samples` (float32 [n], n <= 512, 16 kHz) are speech, 0..1."""
+        """How likely the next `samples` (float32 [n], n <= `HOP_SAMPLES`, 16 kHz) are speech, 0..1."""
         ...
 
     def reset(self) -> None:
@@ -76,9 +92,9 @@ class SileroVad:
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
 
-    def stream(self) -> SileroStream:
+    def stream(self) -> StaggeredStream:
         """A listener for one stream of sound, which has heard nothing yet."""
-        return SileroStream(self)
+        return StaggeredStream([SileroStream(self) for _ in range(STREAMS)])
 
 
 class SileroStream:
@@ -115,9 +131,45 @@ class SileroStream:
         return float(answer.reshape(-1)[0])
 
 
+class StaggeredStream:
+    """Several detectors on one stream of sound: each hears frames of 512 samples, one hop after the one before it.
+
+    The answer is the mean of what each of them said last, so it is about the last 60 ms and hardly depends on where
+    the hops fall. Before the first sample there was silence.
+
+    Args:
+        streams: detectors that take 512 samples at a time, `STREAMS` of them.
+    """
+
+    def __init__(self, streams: Sequence[VadStream]) -> None:
+        self._streams = streams
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was heard."""
+        for stream in self._streams:
+            stream.reset()
+        self._frame = np.zeros(FRAME_SAMPLES, np.float32)
+        self._said = [0.0] * len(self._streams)
+        self._next = 0
+
+    def probability(self, samples: NDArray[np.float32]) -> float:
+        """How likely it is that somebody speaks in the next `samples` (float32 [n], n <= `HOP_SAMPLES`), 0..1.
+
+        Raises:
+            ValueError: more samples than a hop has.
+        """
+        if len(samples) > HOP_SAMPLES:
+            raise ValueError(f"at most {HOP_SAMPLES} samples at a time, not {len(samples)}")
+        self._frame = np.concatenate((self._frame[len(samples) :], samples))
+        self._said[self._next] = self._streams[self._next].probability(self._frame)
+        self._next = (self._next + 1) % len(self._streams)
+        return sum(self._said) / len(self._said)
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the detector hears at once: `samples` float32 [n], 512 of them except where a stream breaks or ends."""
+    """What the detector hears at once: `samples` float32 [n], a hop of them except where a stream breaks or ends."""
 
     samples: NDArray[np.float32]
     start_ns: int
@@ -126,7 +178,7 @@ class Frame:
 
 
 class Reblocker:
-    """Cuts chunks of any length into frames of 512 samples, so that nothing later depends on how the sound arrived.
+    """Cuts chunks of any length into frames of `HOP_SAMPLES`, so that nothing later depends on how the sound arrived.
 
     A frame's time is that of the chunk which holds its first sample, plus samples / rate. A break in the stream is a
     chunk marked `discontinuity`, or one whose sequence number does not follow (a mailbox dropped some): what was left
@@ -155,10 +207,10 @@ class Reblocker:
             self._broken = True
         carried = len(self._left)
         samples = np.concatenate((self._left, chunk.samples))
-        whole = len(samples) - len(samples) % FRAME_SAMPLES
-        for at in range(0, whole, FRAME_SAMPLES):
+        whole = len(samples) - len(samples) % HOP_SAMPLES
+        for at in range(0, whole, HOP_SAMPLES):
             start_ns = self._left_ns if at < carried else _at(chunk, at - carried)
-            frames.append(self._frame(samples[at : at + FRAME_SAMPLES], start_ns))
+            frames.append(self._frame(samples[at : at + HOP_SAMPLES], start_ns))
         if whole >= carried:  # what is left over now begins in this chunk
             self._left_ns = _at(chunk, whole - carried)
         self._left = samples[whole:]

@@ -13,7 +13,7 @@ NS = 32_000_000
 
 def cut(*parts: tuple[float, float, float]) -> list[Segment]:
     """Cuts parts of (seconds, level in dB, probability of speech)."""
-    segmenter = Segmenter(SegmenterSettings())
+    segmenter = Segmenter(SegmenterSettings(), frame_samples=FRAME)
     segments, at = [], 0
     for seconds, level_db, probability in parts:
         for _ in range(round(seconds / 0.032)):

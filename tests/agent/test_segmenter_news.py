@@ -19,7 +19,7 @@ RULES = SegmenterSettings(
 
 def tell(voiced: list[bool], rules: SegmenterSettings = RULES, *, over: bool = False) -> list[Speech]:
     """All news of frames whose samples are their own numbers; `over` says that each pause is the end."""
-    segmenter, told = Segmenter(rules), []
+    segmenter, told = Segmenter(rules, frame_samples=FRAME), []
     for number, loud in enumerate(voiced):
         samples = np.full(FRAME, number, np.float32)
         told += [Speech("closed", one) for one in segmenter.push(0.9 if loud else 0.0, samples, number * FRAME_NS)]
@@ -59,7 +59,7 @@ def test_a_sentence_that_is_plainly_over_needs_less_silence() -> None:
 
 
 def test_over_is_said_of_one_pause_only() -> None:
-    segmenter = Segmenter(RULES)
+    segmenter = Segmenter(RULES, frame_samples=FRAME)
     ends = []
     for number, loud in enumerate([True] * 10 + [False] * 4 + [True] * 5 + [False] * 20):
         ends += segmenter.push(0.9 if loud else 0.0, np.zeros(FRAME, np.float32), number * FRAME_NS)
@@ -89,7 +89,7 @@ def test_long_speech_is_cut_in_a_gap_and_not_in_a_consonant_and_loses_no_sample(
     probabilities = [0.9] * 64
     probabilities[45] = 0.3  # one frame: a stop consonant
     probabilities[52:55] = [0.45, 0.4, 0.45]  # three: between two words
-    segmenter, closed = Segmenter(RULES), []
+    segmenter, closed = Segmenter(RULES, frame_samples=FRAME), []
     for number, probability in enumerate([*probabilities, *[0.9] * 30, *[0.0] * 20]):
         closed += segmenter.push(probability, np.full(FRAME, number, np.float32), number * FRAME_NS)
     first, second = closed
