@@ -4,11 +4,11 @@
 
 A frame is voiced when its probability reaches `threshold`, or `exit_threshold` while the frame before was voiced
 (hysteresis, so that a soft syllable doesn't end a word), and unless it is much softer than what was said of late
-(`foreground`). Speech that grows longer than `longest_ms` is cut where speech
-was least likely in its last third. A segment's sound gets up to `padding_ms` around the speech, but no sample is ever
-in two segments; up to 20 ms less before it, so that features, which are computed of frames of 10 or 20 ms, fall on the
-same sounds when the same words are heard again (`out_of_step`). Times are rounded up to whole frames, `longest_ms` down. No asyncio, no model and no clock in
-here: the same frames always give the same segments.
+(`foreground`). Speech that grows longer than `longest_ms` is cut where speech was least likely in its last third. A
+segment's sound gets up to `padding_ms` around the speech, but no sample is ever in two segments; up to 20 ms less
+before it, so that features, which are computed of frames of 10 or 20 ms, fall on the same sounds when the same words
+are heard again (`out_of_step`). Times are rounded up to whole frames, `longest_ms` down. No asyncio, no model and no
+clock in here: the same frames always give the same segments.
 
 While an utterance is open there is news of it: it has begun, it goes on, it pauses, it is resumed. A pause is told as
 soon as its silence fills the padding. From then on the segment's sound can't change any more unless speech goes on, so
