@@ -20,6 +20,9 @@ SAMPLE_RATE_HZ = 16_000
 
 NS_PER_S = 1_000_000_000
 
+_FRAME_SAMPLES = SAMPLE_RATE_HZ // 100
+_FRAME_NS = NS_PER_S // 100
+
 Modality = Literal["text", "audio", "visual"]
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "visual")
 
@@ -173,13 +176,16 @@ class Utterance:
 
     @property
     def speech(self) -> NDArray[np.float32] | None:
-        """The sound of the speech itself, float32 [n] at 16 kHz, without the padding around it."""
+        """The sound of the speech itself, float32 [n] at 16 kHz, without the padding around it.
+
+        It begins and ends whole hundredths of a second from where `audio` begins, so that frames of features, which
+        are as long, fall on the same sounds as those of `audio` do.
+        """
         if self.audio is None or self.audio_start_ns is None:
             return self.audio
-        first, last = (
-            max(0, (at_ns - self.audio_start_ns) * SAMPLE_RATE_HZ // NS_PER_S) for at_ns in (self.start_ns, self.end_ns)
-        )
-        return self.audio[first:last]
+        first_ns, last_ns = (max(0, at_ns - self.audio_start_ns) for at_ns in (self.start_ns, self.end_ns))
+        first, last = first_ns // _FRAME_NS, -(-last_ns // _FRAME_NS)
+        return self.audio[first * _FRAME_SAMPLES : last * _FRAME_SAMPLES]
 
     @property
     def duration_s(self) -> float:

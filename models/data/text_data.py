@@ -36,8 +36,6 @@ class Said:
     label: int
     affect: tuple[float, ...]
     """NaN where nobody rated."""
-    told: tuple[float, ...] = ()
-    """What another encoder that never saw the dialogue says of it: a probability for each label; mostly not asked."""
 
 
 @dataclass(frozen=True, slots=True)

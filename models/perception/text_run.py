@@ -54,8 +54,6 @@ class TextRecipe:
     smoothing: float = 0.0
     misheard: float = 0.0
     """How often a dialogue is read as a recogniser might have written it."""
-    told: float = 0.0
-    """How much what another encoder said (`Said.told`) counts beside the label."""
     affect_weight: float = 0.5
     """Weight of the squared error of valence, activation and dominance, where they are rated."""
 
@@ -232,11 +230,9 @@ class TextRun:
             rows, places = torch.tensor(at).unbind(1)
             own = states[rows, places]
             said = [group[b].said[t] for b, t in at]
-            targets = functional.one_hot(torch.tensor([one.label for one in said]), len(LABELS[corpus])).float()
-            if self.recipe.told:
-                targets = targets.lerp(torch.tensor([one.told for one in said]), self.recipe.told)
+            labels = torch.tensor([one.label for one in said])
             loss = loss + functional.cross_entropy(
-                judge(own), targets, reduction="sum", label_smoothing=self.recipe.smoothing
+                judge(own), labels, reduction="sum", label_smoothing=self.recipe.smoothing
             )
             many += len(at)
             affect = torch.tensor([one.affect for one in said])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from mer_agent.encoders import shipped, weights
 from mer_agent.encoders.place import fastest
 from mer_agent.encoders.text import load_model
 from mer_agent.encoders.text_emotion import HEARD, NAMES, TextEmotionEncoder, parts
-from mer_agent.encoders.text_judged import JudgedTextEncoder
 from mer_agent.encoders.turns import LOWER, TOKEN_BUDGET, Words
 from mer_agent.models.data import corpora, text_data
 from mer_agent.models.data.text_data import LABELS, Talk
-from mer_agent.models.perception.text_features import FOLDS, Conversation, in_context
+from mer_agent.models.perception.text_features import FOLDS
 from mer_agent.models.perception.text_run import RECIPE, TextRecipe, TextRun
 from mer_agent.models.training.metrics import scores
 from mer_agent.models.training.records import git_revision, pack
@@ -56,31 +55,6 @@ def train_encoder(data_dir: Path, folder: Path, *, resume: bool, say: Callable[[
         test = {corpus: run.judge(corpus, "test") for corpus in RECIPE.corpora}
         records.append({"seed": run.seed, "without": run.fold, "epochs": run.epochs, "test": test})
     return publish(state, talks, RECIPE, records, folder, say)
-
-
-def told(talks: Sequence[Talk]) -> list[Talk]:
-    """Gives the dialogues with what `text/mpnet-emotion@1` says of them as written.
-
-    Each training dialogue is judged by the adapter that never saw it, so what is said of it is more than its label: how
-    far it can be known from its words at all.
-    """
-    found, at = [], 0
-    for corpus in sorted(LABELS):  # the order in which the judges speak
-        own = [talk for talk in talks if talk.corpus == corpus]
-        judged, _ = in_context(
-            [Conversation(t.name, t.split, tuple(Turn(one.speaker, one.text) for one in t.said)) for t in own],
-            JudgedTextEncoder.feature,
-        )
-        rows = iter(judged[:, at : at + len(LABELS[corpus])].softmax(-1).tolist())
-        at += len(LABELS[corpus])
-        for talk in own:
-            each = [tuple(next(rows)) for _ in talk.said]
-            said, heard = (
-                tuple(replace(one, told=row) for one, row in zip(turns, each, strict=False))
-                for turns in (talk.said, talk.misheard)
-            )
-            found.append(replace(talk, said=said, misheard=heard))
-    return found
 
 
 def publish(
