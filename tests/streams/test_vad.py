@@ -118,6 +118,46 @@ def test_staggered_detectors_hear_all_of_it_each_in_frames_of_its_own() -> None:
         staggered.probability(sound[: HOP_SAMPLES + 1])
 
 
+def test_detectors_begin_afresh_after_half_a_second_of_silence() -> None:
+    class Deaf(Recorded):
+        resets = 0
+
+        def probability(self, samples: np.ndarray) -> float:
+            return 0.9 if samples.any() else 0.0
+
+        def reset(self) -> None:
+            self.resets += 1
+
+    streams = [Deaf() for _ in range(vad.STREAMS)]
+    staggered = StaggeredStream(streams)
+    made = streams[0].resets
+
+    def hear(seconds: float, level: float) -> int:
+        before = streams[-1].resets
+        for _ in range(round(seconds * 16_000 / HOP_SAMPLES)):
+            staggered.probability(np.full(HOP_SAMPLES, level, np.float32))
+        return streams[-1].resets - before
+
+    assert made == 1
+    assert hear(3.0, 0.5) == 0
+    assert hear(0.45, 0.0) == 0, "a pause within a sentence"
+    assert hear(1.0, 0.5) == 0
+    assert hear(1.3, 0.0) == 2
+    assert len({stream.resets for stream in streams}) == 1
+
+
+def test_what_was_said_long_ago_does_not_change_what_is_heard(silero: SileroVad, speech: np.ndarray) -> None:
+    def after(past: np.ndarray) -> list[float]:
+        stream = silero.stream()
+        sound = np.concatenate((past, np.zeros(16_000, np.float32), speech[10_000:60_000]))
+        said = [stream.probability(sound[at : at + HOP_SAMPLES]) for at in range(0, len(sound), HOP_SAMPLES)]
+        return said[(len(past) + 16_000) // HOP_SAMPLES :]
+
+    nothing, talk = np.zeros(10 * 16_000, np.float32), speech[: 64 * 4000]
+    one, other = after(nothing), after(talk)
+    assert max(abs(a - b) for a, b in zip(one, other, strict=True)) < 0.15
+
+
 def test_the_same_sound_a_few_milliseconds_later_gets_the_same_answers(silero: SileroVad, speech: np.ndarray) -> None:
     """What one stream of the network says changes by 0.02 to 0.04 on average, and the mean of eight by 0.002."""
 
