@@ -72,10 +72,15 @@ class Segmenter:
         settings: when speech begins and ends.
         source: where the sound comes from.
         frame_samples: how long a frame is, in samples.
+        late_samples: how long after a sound the detector says so.
     """
 
     def __init__(
-        self, settings: SegmenterSettings | None = None, source: str = "audio-0", frame_samples: int = HOP_SAMPLES
+        self,
+        settings: SegmenterSettings | None = None,
+        source: str = "audio-0",
+        frame_samples: int = HOP_SAMPLES,
+        late_samples: int = 0,
     ) -> None:
         def frames(ms: int) -> int:
             return -(-ms * SAMPLE_RATE_HZ // (1000 * frame_samples))
@@ -83,6 +88,7 @@ class Segmenter:
         self.settings = settings = settings or SegmenterSettings()
         self.source = source
         self._frame_s = frame_samples / SAMPLE_RATE_HZ
+        self._late = late_samples // frame_samples
         self._onset = max(1, frames(settings.onset_ms))
         self._hangover = max(1, frames(settings.hangover_ms))
         self._padding = frames(settings.padding_ms)
@@ -120,14 +126,13 @@ class Segmenter:
                 self._begun, self._told, stage = True, 0, "begun"
         elif quiet == 0 and self._paused:
             self._paused, self._over, stage = False, False, "resumed"
-        elif quiet == max(1, self._padding):
+        elif quiet == max(1, self._padding - self._late):
             self._paused, stage = True, "paused"
         elif quiet == 0 and self._every and length - self._told >= self._every:
             self._told, stage = length, "open"
         if stage is None:
             return None
-        end = min(len(self._heard), self._last + 1 + self._padding)
-        return Speech(stage, self._segment(first, self._last, end, "pause"))
+        return Speech(stage, self._segment(first, *self._ends(first), "pause"))
 
     def push(
         self, probability: float, samples: NDArray[np.float32], start_ns: int, discontinuity: bool = False
@@ -164,7 +169,7 @@ class Segmenter:
         if run >= self._onset:
             self._first = len(self._heard) - run
         else:
-            del self._heard[: max(0, len(self._heard) - run - self._padding)]
+            del self._heard[: max(0, len(self._heard) - run - self._padding - self._late)]
 
     def _follow(self, first: int) -> list[Segment]:
         """In speech: ends the utterance when it has been quiet, cuts it when it has been long."""
@@ -178,20 +183,28 @@ class Segmenter:
     def _close(self, first: int, closed_by: ClosedBy) -> list[Segment]:
         """Gives the open utterance and goes back to silence; what lies behind its padding is kept for the next."""
         voiced = sum(frame.voiced for frame in self._heard[first : self._last + 1])
-        end = min(len(self._heard), self._last + 1 + self._padding)
+        last, end = self._ends(first)
         segments = []
         if self._continues or voiced >= self._least:
-            segments.append(self._segment(first, self._last, end, closed_by))
+            segments.append(self._segment(first, last, end, closed_by))
         self._first, self._continues, self._begun = None, False, False
         self._paused = self._over = False
-        del self._heard[: max(end, len(self._heard) - self._padding)]
+        del self._heard[: max(end, len(self._heard) - self._padding - self._late)]
         return segments
+
+    def _ends(self, first: int) -> tuple[int, int]:
+        """Index of the last frame of speech since `first`, and of the first one that is no part of its sound.
+
+        As long as the detector hears speech, there is no telling how much of that is over.
+        """
+        last = max(first, self._last - min(self._late, len(self._heard) - 1 - self._last))
+        return last, min(len(self._heard), last + 1 + self._padding)
 
     def _cut(self, first: int) -> Segment:
         """Cuts the open utterance where it is least likely speech (the latest of equals) and goes on with the rest."""
         now = len(self._heard) - 1
         candidates = range(max(first, now - max(1, self._longest // 3)), now)
-        at = min(reversed(candidates), key=self._around)
+        at = max(first, min(reversed(candidates), key=self._around) - self._late)
         last = next(index for index in range(at, first - 1, -1) if self._heard[index].voiced)
         segment = self._segment(first, last, at + 1, "longest")
         del self._heard[: at + 1]
@@ -208,6 +221,8 @@ class Segmenter:
 
     def _segment(self, first: int, last: int, end: int, closed_by: ClosedBy) -> Segment:
         """The utterance from frame `first` to frame `last`, with the sound up to (not including) frame `end`."""
+        if not self._continues:
+            first = max(0, first - self._late)
         begin = 0 if self._continues else max(0, first - self._padding)
         parts = [frame.samples for frame in self._heard[begin:end]]
         before, after = (
@@ -285,8 +300,9 @@ class SpeechCutter:
     def follow(self, chunk: AudioChunk) -> Iterator[Speech]:
         """Gives the news that `chunk` brings, frame by frame: `over` said of a pause counts from the next frame on."""
         if chunk.source not in self._sources:
-            segmenter = Segmenter(self._settings, chunk.source)
-            self._sources[chunk.source] = (Reblocker(), self._new_stream(), segmenter)
+            stream = self._new_stream()
+            segmenter = Segmenter(self._settings, chunk.source, late_samples=stream.late_samples)
+            self._sources[chunk.source] = (Reblocker(), stream, segmenter)
         return self._hear(chunk.source, chunk)
 
     def over(self, source: str) -> None:

@@ -138,7 +138,7 @@ class Segment:
     audio_start_ns: int
     closed_by: ClosedBy
     declared_ns: int
-    """Media time at which the end was declared: `end_ns` plus the hangover."""
+    """Media time at which the end was declared: `end_ns`, the hangover, and how late the detector hears."""
     source: str = "audio-0"
 
 

@@ -55,6 +55,9 @@ _INSTALL = "install the agent's extra: pip install 'mer-agent[agent]'"
 class VadStream(Protocol):
     """Listens to one stream of sound; keeps what it heard last."""
 
+    late_samples: int
+    """How long after a sound the answer is about it, beyond the hop itself."""
+
     def probability(self, samples: NDArray[np.float32]) -> float:
         """How likely the next `samples` (float32 [n], n <= `HOP_SAMPLES`, 16 kHz) are speech, 0..1."""
         ...
@@ -139,8 +142,8 @@ class SileroStream:
 class StaggeredStream:
     """Several detectors on one stream of sound: each hears frames of 512 samples, one hop after the one before it.
 
-    The answer is the mean of what each of them said last, so it is about the last 60 ms and hardly depends on where
-    the hops fall. Before the first sample there was silence.
+    The answer is the mean of what each of them said last, so it is about the last 60 ms, late by half of that, and
+    hardly depends on where the hops fall. Before the first sample there was silence.
 
     After a while of silence the detectors begin afresh. What the network heard long ago makes it deaf: the first words
     after a pause ("Oh", "Ask") got 0.6 and 0.46 where it had listened for minutes, 0.27 and 0.38 where it had heard
@@ -151,7 +154,9 @@ class StaggeredStream:
         streams: detectors that take 512 samples at a time, `STREAMS` of them.
     """
 
-    def __init__(self, streams: Sequence[VadStream]) -> None:
+    late_samples = (STREAMS - 1) * HOP_SAMPLES
+
+    def __init__(self, streams: Sequence[SileroStream]) -> None:
         self._streams = streams
         self.reset()
 

@@ -303,6 +303,28 @@ def test_the_same_sound_a_little_later_is_cut_into_the_very_same_samples() -> No
     assert same >= 0.8 * 3 * len(once), f"{same} of {3 * len(once)}"
 
 
+def test_what_a_late_detector_says_is_dated_back() -> None:
+    def run(late: int) -> Segment:
+        segmenter = Segmenter(RULES, frame_samples=FRAME, late_samples=late * FRAME)
+        heard = [False] * (10 + late) + [True] * 20 + [False] * 20
+        found = []
+        for number, loud in enumerate(heard):
+            sound = np.full(FRAME, number, np.float32)
+            found += segmenter.push(0.9 if loud else 0.0, sound, number * FRAME_NS)
+        (segment,) = found
+        return segment
+
+    once, late = run(0), run(2)
+    assert (late.start_ns, late.end_ns) == (once.start_ns, once.end_ns)
+    assert frames_of(late) == frames_of(once)
+    assert late.declared_ns == once.declared_ns + 2 * FRAME_NS
+    segmenter = Segmenter(RULES, frame_samples=FRAME, late_samples=2 * FRAME)
+    for number in range(9):
+        segmenter.push(0.9, np.zeros(FRAME, np.float32), number * FRAME_NS)
+    (cut_off,) = segmenter.finish()
+    assert speech_of(cut_off) == list(range(9)), "nobody knows yet that it is over"
+
+
 def test_nothing_of_the_speech_is_left_out_to_lay_a_sound_by_itself() -> None:
     rules = RULES.model_copy(update={"padding_ms": 0})
     segmenter = Segmenter(rules, frame_samples=100)

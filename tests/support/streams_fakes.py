@@ -106,6 +106,8 @@ class ScriptedCapture:
 class ScriptedVad:
     """Gives the probabilities of a list, one for each frame, then the last one for ever."""
 
+    late_samples = 0
+
     def __init__(self, probabilities: Sequence[float]) -> None:
         self._probabilities = list(probabilities)
         self.heard = 0
@@ -121,6 +123,8 @@ class ScriptedVad:
 
 class LoudnessVad:
     """Takes what is loud for speech: an answer that depends on the sound alone."""
+
+    late_samples = 0
 
     def probability(self, samples: NDArray[np.float32]) -> float:
         return min(1.0, float(np.abs(samples).mean()) * 4)
