@@ -46,7 +46,7 @@ class Foreground:
             samples: float32 [n], not empty.
             frame_s: time since the frame before.
         """
-        self._powers.append(float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0)
+        self._powers.append(float(np.dot(samples, samples)) / len(samples) if len(samples) else 0.0)
         while len(self._powers) > max(1, round(_SMOOTHED_S / frame_s)):
             self._powers.popleft()
         level_db = _db(sum(self._powers) / len(self._powers))

@@ -134,7 +134,8 @@ class SileroStream:
         window[0, :_CONTEXT_SAMPLES] = window[0, -_CONTEXT_SAMPLES:]
         window[0, _CONTEXT_SAMPLES : _CONTEXT_SAMPLES + len(samples)] = samples
         window[0, _CONTEXT_SAMPLES + len(samples) :] = 0.0
-        np.nan_to_num(window, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        if not np.isfinite(window).all():
+            np.nan_to_num(window, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         answer, self._h, self._c = self._session.run(None, {"input": window, "h": self._h, "c": self._c})
         return float(answer.reshape(-1)[0])
 

@@ -18,10 +18,10 @@ HEARD_S = 9.6
 """How much of the session is played."""
 
 
-def beginning(folder: Path) -> Path:
+def beginning(folder: Path, rate_hz: int = 44_100) -> Path:
     """The beginning of the session as a sound file that players take."""
     part = folder / "part.wav"
-    cut = ["ffmpeg", "-v", "error", "-i", SESSION / "audio-0.flac", "-t", HEARD_S, "-ar", 44_100, part]
+    cut = ["ffmpeg", "-v", "error", "-i", SESSION / "audio-0.flac", "-t", HEARD_S, "-ar", rate_hz, part]
     subprocess.run([*map(str, cut)], check=True)
     return part
 

@@ -18,9 +18,14 @@ ctl.!default { type pulse }
 
 
 class Pulse:
-    """A PulseAudio daemon of this test's own; what is played into it is heard from the device `default`."""
+    """A PulseAudio daemon of this test's own; what is played into it is heard from the device `default`.
 
-    def __init__(self, folder: Path) -> None:
+    At 44.1 kHz, the rate at which ALSA's plugin offers it, nobody resamples what is captured; at 16 kHz nobody
+    resamples what is played either, if it has that rate and the agent asks for it.
+    """
+
+    def __init__(self, folder: Path, rate_hz: int = 44_100) -> None:
+        self._rate_hz = rate_hz
         for program in ("pulseaudio", "pactl", "paplay"):
             needs.program(program)
         self._players: list[subprocess.Popen[bytes]] = []
@@ -37,8 +42,7 @@ class Pulse:
 
     def start(self) -> None:
         """Starts the daemon, with the null sink `fake`."""
-        # The rate at which ALSA's plugin offers it: then nobody resamples, and every sample can be compared.
-        sink = "module-null-sink sink_name=fake rate=44100 channels=1 format=float32le"
+        sink = f"module-null-sink sink_name=fake rate={self._rate_hz} channels=1 format=float32le"
         options = ["--exit-idle-time=-1", "--daemonize=no", "--log-level=error", "-n"]
         options += ["-L", "module-native-protocol-unix", "-L", sink]
         self._daemon = subprocess.Popen(
@@ -70,9 +74,9 @@ class Pulse:
 
 
 @contextlib.contextmanager
-def pulse_audio(folder: Path) -> Iterator[Pulse]:
+def pulse_audio(folder: Path, rate_hz: int = 44_100) -> Iterator[Pulse]:
     """A daemon that runs, and is killed at the end."""
-    daemon = Pulse(folder)
+    daemon = Pulse(folder, rate_hz)
     daemon.start()
     try:
         yield daemon
