@@ -138,6 +138,7 @@ class JointFusion(nn.Module):
         window: utterances back in a round.
         causal: looks back only.
         dropout, input_dropout: in training.
+        rated: learns the raters' valence, activation and dominance, too, as a further task; not in the paper.
         language: `mpnet` starts the language layers from the last ones of the catalogue's model (dimension 768, heads
             12, hidden 3072), empty from chance.
         vision: `vit` or `ast` starts the visual layers from what the user has of the hub (`joint_pretrained`).
@@ -165,6 +166,7 @@ class JointFusion(nn.Module):
         causal: bool = True,
         dropout: float = 0.3,
         input_dropout: float = 0.2,
+        rated: bool = False,
         language: str = "",
         vision: str = "",
     ) -> None:
@@ -201,6 +203,7 @@ class JointFusion(nn.Module):
         self.window, self.future = window, future
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleList(nn.Linear(dimension, classes) for _ in self.modalities)
+        self.affect_head = nn.Linear(len(self.modalities) * dimension, 3) if rated else None
         # Two linear layers whose logits are averaged are one linear layer of both, so concatenation gets a hidden one.
         self.classifier = classifier(2 * dimension, dimension, classes, dropout) if fusion == "concatenate" else None
         self.temperature = nn.Buffer(torch.ones(()))
@@ -213,7 +216,8 @@ class JointFusion(nn.Module):
         states = [graph(nodes[:, k], edges) for k, graph in enumerate(self.graphs)]
         stacked = torch.stack(states, 1)  # [N, M, d]
         modal = torch.stack(self._alone(stacked), 1) if self.training else None
-        return Output(self.judge(stacked), spaces=nodes, states=stacked, modal_logits=modal)
+        affect = self.affect_head(stacked.flatten(1)) if self.training and self.affect_head is not None else None
+        return Output(self.judge(stacked), affect, spaces=nodes, states=stacked, modal_logits=modal)
 
     def nodes(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Gives each utterance's CLS states [N, M, d], before the graphs; those of like length are read together."""

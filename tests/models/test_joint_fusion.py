@@ -131,6 +131,25 @@ def test_it_learns_by_its_own_loss_and_by_the_other_models(sizes):
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_ratings_are_learned_beside_the_labels_and_change_nothing_that_is_said():
+    plain, model, some = build(), build(rated=True), batch()
+    plain.load_state_dict({key: value for key, value in model.state_dict().items() if "affect" not in key})
+    assert torch.equal(plain(some).logits, model(some).logits)
+    assert model(some).affect is None
+    some = replace(some, affect=torch.randint(1, 6, (len(some), 3)).float())
+    recipe = Recipe(model="joint-fusion", learning_rate=0.02, affect_weight=1.0, modal_weight=0.0, label_smoothing=0.0)
+    learner = Learner(model.train(), recipe, 0, SPECS, some, CLASSES)
+
+    def error() -> float:
+        torch.manual_seed(0)
+        return float((model(some).affect - (some.affect - 3)).square().mean().detach())
+
+    before = error()
+    for _ in range(40):
+        learner.learn(some)
+    assert error() < 0.7 * before
+
+
 def test_a_checkpoint_comes_back_and_runs_live(tmp_path):
     model, some = build(), batch()
     path = checkpoint.save(
