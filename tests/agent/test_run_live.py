@@ -108,5 +108,5 @@ def test_a_second_ctrl_c_ends_at_once(start: Callable[..., Running]) -> None:
     time.sleep(0.5)
     agent.process.send_signal(signal.SIGINT)
     time.sleep(0.02)  # two at once would be one
-    assert agent.interrupt() < 1.0
+    assert agent.interrupt() < 2.0  # orderly it may take three, and a busy machine has its own seconds
     assert agent.process.returncode == 130
