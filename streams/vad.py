@@ -149,7 +149,7 @@ class StaggeredStream:
     After a while of silence the detectors begin afresh. What the network heard long ago makes it deaf: the first words
     after a pause ("Oh", "Ask") got 0.6 and 0.46 where it had listened for minutes, 0.27 and 0.38 where it had heard
     five seconds of nothing some time before, and 0.8 and 0.7 afresh. Noise, hum, clicks and sirens are taken for speech
-    no more often.
+    no more often; chords are at -20 dB (12 % of the time instead of 2), less at -40 dB (4 instead of 11).
 
     Args:
         streams: detectors that take 512 samples at a time, `STREAMS` of them.
