@@ -106,11 +106,7 @@ class SileroVad:
 
 
 class SileroStream:
-    """Silero VAD on one stream of sound.
-
-    Samples that are not finite numbers are taken as silence: one NaN in the recurrent state would make every later
-    answer NaN. A frame shorter than 512 samples (the last of a stream) is filled up with silence.
-    """
+    """Silero VAD on one stream of sound, in frames that follow on from each other."""
 
     def __init__(self, model: SileroVad) -> None:
         self._session = model.session
@@ -120,31 +116,31 @@ class SileroStream:
         """Forgets what was heard."""
         self._h = np.zeros((1, 1, 128), np.float32)
         self._c = np.zeros((1, 1, 128), np.float32)
-        self._input = np.zeros((1, _CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
 
-    def probability(self, samples: NDArray[np.float32]) -> float:
-        """How likely the next `samples` (float32 [n], n <= 512, 16 kHz) are speech, 0..1.
-
-        Raises:
-            ValueError: more than 512 samples at once.
-        """
-        if len(samples) > FRAME_SAMPLES:
-            raise ValueError(f"at most {FRAME_SAMPLES} samples at a time, not {len(samples)}")
-        window = self._input
-        window[0, :_CONTEXT_SAMPLES] = window[0, -_CONTEXT_SAMPLES:]
-        window[0, _CONTEXT_SAMPLES : _CONTEXT_SAMPLES + len(samples)] = samples
-        window[0, _CONTEXT_SAMPLES + len(samples) :] = 0.0
-        if not np.isfinite(window).all():
-            np.nan_to_num(window, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    def hear(self, window: NDArray[np.float32]) -> float:
+        """How likely a frame is speech, 0..1; `window` is float32 [1, 576]: 64 samples before it and its 512."""
         answer, self._h, self._c = self._session.run(None, {"input": window, "h": self._h, "c": self._c})
         return float(answer.reshape(-1)[0])
+
+
+class Detector(Protocol):
+    """What `StaggeredStream` asks (`SileroStream`)."""
+
+    def hear(self, window: NDArray[np.float32]) -> float:
+        """How likely the frame at the end of `window`, float32 [1, 576], is speech, 0..1."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets what was heard."""
+        ...
 
 
 class StaggeredStream:
     """Several detectors on one stream of sound: each hears frames of 512 samples, one hop after the one before it.
 
     The answer is the mean of what each of them said last, so it is about the last 60 ms, late by half of that, and
-    hardly depends on where the hops fall. Before the first sample there was silence.
+    hardly depends on where the hops fall. Before the first sample there was silence. Samples that are not finite
+    numbers are taken as silence: one NaN in a recurrent state would make every later answer NaN.
 
     After a while of silence the detectors begin afresh. What the network heard long ago makes it deaf: the first words
     after a pause ("Oh", "Ask") got 0.6 and 0.46 where it had listened for minutes, 0.27 and 0.38 where it had heard
@@ -152,21 +148,21 @@ class StaggeredStream:
     no more often; chords are at -20 dB (12 % of the time instead of 2), less at -40 dB (4 instead of 11).
 
     Args:
-        streams: detectors that take 512 samples at a time, `STREAMS` of them.
+        detectors: `STREAMS` of them.
     """
 
     late_samples = (STREAMS - 1) * HOP_SAMPLES
 
-    def __init__(self, streams: Sequence[SileroStream]) -> None:
-        self._streams = streams
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self._detectors = detectors
         self.reset()
 
     def reset(self) -> None:
         """Forgets what was heard."""
-        for stream in self._streams:
-            stream.reset()
-        self._frame = np.zeros(FRAME_SAMPLES, np.float32)
-        self._said = [0.0] * len(self._streams)
+        for detector in self._detectors:
+            detector.reset()
+        self._window = np.zeros((1, _CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
+        self._said = [0.0] * len(self._detectors)
         self._next = self._silent = 0
 
     def probability(self, samples: NDArray[np.float32]) -> float:
@@ -175,17 +171,21 @@ class StaggeredStream:
         Raises:
             ValueError: more samples than a hop has.
         """
-        if len(samples) > HOP_SAMPLES:
-            raise ValueError(f"at most {HOP_SAMPLES} samples at a time, not {len(samples)}")
-        self._frame = np.concatenate((self._frame[len(samples) :], samples))
-        self._said[self._next] = self._streams[self._next].probability(self._frame)
-        self._next = (self._next + 1) % len(self._streams)
+        many = len(samples)
+        if many > HOP_SAMPLES:
+            raise ValueError(f"at most {HOP_SAMPLES} samples at a time, not {many}")
+        if many:
+            self._window[0, :-many] = self._window[0, many:]
+            finite = np.isfinite(samples).all()
+            self._window[0, -many:] = samples if finite else np.nan_to_num(samples, posinf=0.0, neginf=0.0)
+        self._said[self._next] = self._detectors[self._next].hear(self._window)
+        self._next = (self._next + 1) % len(self._detectors)
         probability = sum(self._said) / len(self._said)
-        self._silent = self._silent + len(samples) if probability < _SILENCE else 0
+        self._silent = self._silent + many if probability < _SILENCE else 0
         if self._silent >= _REST_SAMPLES:
             self._silent = 0
-            for stream in self._streams:
-                stream.reset()
+            for detector in self._detectors:
+                detector.reset()
         return probability
 
 

@@ -27,9 +27,21 @@ def speech() -> np.ndarray:
     return np.concatenate([chunk.samples for chunk in audio_chunks(SESSION / "audio-0.flac")])
 
 
+def windows(sound: np.ndarray) -> list[np.ndarray]:
+    """Frames of 512 samples, each with the 64 before it; silence comes before the first sample."""
+    padded = np.concatenate((np.zeros(64, np.float32), sound))
+    hops = range(0, len(sound) - FRAME_SAMPLES + 1, FRAME_SAMPLES)
+    return [padded[None, at : at + 64 + FRAME_SAMPLES] for at in hops]
+
+
 def probabilities(silero: SileroVad, sound: np.ndarray) -> list[float]:
     stream = SileroStream(silero)
-    return [stream.probability(sound[at : at + FRAME_SAMPLES]) for at in range(0, len(sound), FRAME_SAMPLES)]
+    return [stream.hear(window) for window in windows(sound)]
+
+
+def answers(silero: SileroVad, sound: np.ndarray) -> list[float]:
+    stream = silero.stream()
+    return [stream.probability(sound[at : at + HOP_SAMPLES]) for at in range(0, len(sound), HOP_SAMPLES)]
 
 
 def test_speech_is_told_from_silence(silero: SileroVad, speech: np.ndarray) -> None:
@@ -60,12 +72,12 @@ def test_streams_do_not_hear_each_other_and_reset_forgets(silero: SileroVad, spe
     alone = probabilities(silero, speech[: 62 * FRAME_SAMPLES])
     one, other = SileroStream(silero), SileroStream(silero)
     together = []
-    for at in range(0, 62 * FRAME_SAMPLES, FRAME_SAMPLES):
-        together.append(one.probability(speech[at : at + FRAME_SAMPLES]))
-        other.probability(np.zeros(FRAME_SAMPLES, np.float32))
+    for window in windows(speech[: 62 * FRAME_SAMPLES]):
+        together.append(one.hear(window))
+        other.hear(np.zeros_like(window))
     assert together == alone
     one.reset()
-    assert one.probability(speech[:FRAME_SAMPLES]) == alone[0]
+    assert one.hear(windows(speech[:FRAME_SAMPLES])[0]) == alone[0]
 
 
 def test_what_is_no_number_is_silence_and_does_no_lasting_harm(silero: SileroVad, speech: np.ndarray) -> None:
@@ -74,15 +86,7 @@ def test_what_is_no_number_is_silence_and_does_no_lasting_harm(silero: SileroVad
     broken[9_000] = np.inf
     clean = np.nan_to_num(broken, nan=0.0, posinf=0.0)
     assert np.isnan(broken[5_050])
-    assert probabilities(silero, broken) == probabilities(silero, clean)
-
-
-def test_a_short_frame_is_filled_up_with_silence(silero: SileroVad, speech: np.ndarray) -> None:
-    short = speech[20_000:20_100]
-    padded = np.concatenate((short, np.zeros(412, np.float32)))
-    assert SileroStream(silero).probability(short) == SileroStream(silero).probability(padded)
-    with pytest.raises(ValueError, match="512"):
-        SileroStream(silero).probability(np.zeros(513, np.float32))
+    assert answers(silero, broken) == answers(silero, clean)
 
 
 class Recorded:
@@ -91,8 +95,8 @@ class Recorded:
     def __init__(self) -> None:
         self.heard: list[np.ndarray] = []
 
-    def probability(self, samples: np.ndarray) -> float:
-        self.heard.append(samples)
+    def hear(self, window: np.ndarray) -> float:
+        self.heard.append(window[0, -FRAME_SAMPLES:].copy())
         return float(len(self.heard))
 
     def reset(self) -> None:
@@ -122,8 +126,8 @@ def test_detectors_begin_afresh_after_half_a_second_of_silence() -> None:
     class Deaf(Recorded):
         resets = 0
 
-        def probability(self, samples: np.ndarray) -> float:
-            return 0.9 if samples.any() else 0.0
+        def hear(self, window: np.ndarray) -> float:
+            return 0.9 if window[0, -FRAME_SAMPLES:].any() else 0.0
 
         def reset(self) -> None:
             self.resets += 1
@@ -148,9 +152,7 @@ def test_detectors_begin_afresh_after_half_a_second_of_silence() -> None:
 
 def test_what_was_said_long_ago_does_not_change_what_is_heard(silero: SileroVad, speech: np.ndarray) -> None:
     def after(past: np.ndarray) -> list[float]:
-        stream = silero.stream()
-        sound = np.concatenate((past, np.zeros(16_000, np.float32), speech[10_000:60_000]))
-        said = [stream.probability(sound[at : at + HOP_SAMPLES]) for at in range(0, len(sound), HOP_SAMPLES)]
+        said = answers(silero, np.concatenate((past, np.zeros(16_000, np.float32), speech[10_000:60_000])))
         return said[(len(past) + 16_000) // HOP_SAMPLES :]
 
     nothing, talk = np.zeros(10 * 16_000, np.float32), speech[: 64 * 4000]
@@ -161,18 +163,13 @@ def test_what_was_said_long_ago_does_not_change_what_is_heard(silero: SileroVad,
 def test_the_same_sound_a_few_milliseconds_later_gets_the_same_answers(silero: SileroVad, speech: np.ndarray) -> None:
     """What one stream of the network says changes by 0.02 to 0.04 on average, and the mean of eight by 0.002."""
 
-    def answers(sound: np.ndarray, late: int) -> np.ndarray:
-        stream = silero.stream()
-        sound = np.concatenate((np.zeros(late, np.float32), sound))
-        hops = range(0, len(sound) - HOP_SAMPLES, HOP_SAMPLES)
-        found = np.array([stream.probability(sound[at : at + HOP_SAMPLES]) for at in hops])
-        times = (np.array(hops) - late) / 16_000
+    def shifted(late: int) -> np.ndarray:
+        found = np.array(answers(silero, np.concatenate((np.zeros(late, np.float32), speech[: 10 * 16_000]))))
+        times = (np.arange(len(found)) * HOP_SAMPLES - late) / 16_000
         return np.interp(np.arange(0.1, 9, 0.004), times, found)
 
-    sound = speech[: 10 * 16_000]
-    once = answers(sound, 0)
     for late in (37, 96, 352):
-        assert np.abs(answers(sound, late) - once).mean() < 0.005
+        assert np.abs(shifted(late) - shifted(0)).mean() < 0.005
 
 
 def test_the_network_is_found_without_importing_faster_whisper() -> None:
