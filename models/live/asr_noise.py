@@ -2,8 +2,8 @@
 
 `asr_errors.json` counts how often whisper-base wrote each word right or wrong, over sentences read by speech synthesis
 in several voices with noise; it holds single words, never a sentence. A word that was never counted is confused at the
-mean rate, with the counted word that is spelled most like it. Besides, some utterances lose case and punctuation, as
-with recognisers that give none, and some are cut off, as by a segmenter that closes too early.
+mean rate, with the counted word that is spelled most like it. Besides, some conversations lose case and punctuation, as
+with recognisers that give none, and some utterances are cut off, as by a segmenter that closes too early.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 
 ERRORS = Path(__file__).parent / "asr_errors.json"
 
-PLAIN = 0.25
-"""Share of the utterances that lose case and punctuation."""
+BARE, TAUGHT_BARE = 0.25, 0.5
+"""Share of the conversations that lose case and punctuation where they judge, and where they teach: it is much to lose
+(nine points of MELD, for who never learned it), so it is taught more often than it happens."""
 CUT = 0.05
 """Share of the utterances that are cut off somewhere."""
 
@@ -74,17 +75,29 @@ def plain(text: str) -> list[str]:
 
 
 class Listener:
-    """Mishears texts. The same seed and texts in the same order give the same errors."""
+    """Mishears conversations. The same seed and texts in the same order give the same errors.
 
-    def __init__(self, confusions: Confusions, seed: int) -> None:
+    Args:
+        confusions: what becomes of words.
+        seed: of all chances.
+        bare: share of the conversations that lose case and punctuation.
+    """
+
+    def __init__(self, confusions: Confusions, seed: int, bare: float = BARE) -> None:
         self._confusions = confusions
         self._random = random.Random(seed)  # noqa: S311
+        self._bare = bare
         self._near: dict[str, str] = {}
         self._error_rate = confusions.error_rate
         self._insertion_rate = len(confusions.inserted) / max(confusions.words, 1)
 
-    def mishear(self, text: str) -> str:
-        """Gives the text as it might have been recognised; it may be empty."""
+    def mishear(self, said: Sequence[str]) -> list[str]:
+        """Gives the utterances of a conversation as they might have been recognised; some may be empty."""
+        bare = self._random.random() < self._bare
+        heard = [self._utterance(text) for text in said]
+        return [" ".join(plain(text)) for text in heard] if bare else heard
+
+    def _utterance(self, text: str) -> str:
         out: list[str] = []
         words = text.split()
         if len(words) > 2 and self._random.random() < CUT:
@@ -93,8 +106,7 @@ class Listener:
             if self._random.random() < self._insertion_rate:
                 out.append(self._random.choice(self._confusions.inserted))
             out.append(self._mishear(word))
-        heard = " ".join(word for word in out if word)
-        return " ".join(plain(heard)) if self._random.random() < PLAIN else heard
+        return " ".join(word for word in out if word)
 
     def _mishear(self, word: str) -> str:
         """Gives one word with its punctuation, perhaps as another."""

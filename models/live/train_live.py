@@ -206,12 +206,13 @@ def mishear(folder: Path, corpus: Corpus) -> Corpus:
     values = {name: batch.features[name].clone() for name in (TEXT, LOWER)}
     present = {name: batch.present[name].clone() for name in (TEXT, LOWER)}
     for seed, taught in enumerate((False, True)):  # what judges doesn't depend on how much is taught
-        listener = asr_noise.Listener(asr_noise.read(), seed)
-        heard = {
-            number: Conversation.of(d.name, d.split, ((line.speaker, listener.mishear(line.text)) for line in d.lines))
-            for number, d in enumerate(dialogues)
-            if (d.split == "train") == taught
-        }
+        listener = asr_noise.Listener(asr_noise.read(), seed, asr_noise.TAUGHT_BARE if taught else asr_noise.BARE)
+        heard = {}
+        for number, d in enumerate(dialogues):
+            if (d.split == "train") == taught:
+                texts = listener.mishear([line.text for line in d.lines])
+                speakers = [line.speaker for line in d.lines]
+                heard[number] = Conversation.of(d.name, d.split, zip(speakers, texts, strict=True))
         if taught:
             heard = {
                 n: c for n, c in heard.items() if MISHEARD_OF and zlib.crc32(c.name[::-1].encode()) % MISHEARD_OF == 0
