@@ -1,16 +1,19 @@
 """Counts what the recogniser makes of words: lines of MELD, read aloud by speech synthesis, heard by whisper-base.
 
     python -m mer_agent.models.live.count_asr_errors DATA_DIR [--output models/live/asr_errors.json]
+    python -m mer_agent.models.live.count_asr_errors DATA_DIR --judge live
 
 Needs the programs flite and espeak-ng (packages of those names in Debian). Lines of the training split alone, each read
 by one of `VOICES` in turn, with noise 35 or 20 dB below. Most voices are made of recorded people's speech (flite's), so
-they are understood about as well as people who speak plainly; espeak-ng's are harder. It takes some ten minutes.
+they are understood about as well as people who speak plainly; espeak-ng's are harder. It takes some ten minutes. With
+`--judge` the whole test split is read aloud instead, and a checkpoint judges the words that the recogniser wrote.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import shutil
@@ -19,14 +22,17 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_agent.encoders import weights
 from mer_agent.errors import InputError
-from mer_agent.models.data import meld
-from mer_agent.models.live import asr_noise
+from mer_agent.models import checkpoint
+from mer_agent.models.data import corpora, meld
+from mer_agent.models.live import asr_noise, live_figures, train_live
+from mer_agent.models.live.live_data import LOWER, PROSODY, TEXT
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Segment
@@ -47,15 +53,19 @@ QUIET_S = 0.3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads, hears, counts and writes the counts."""
-    parser = argparse.ArgumentParser(description="Count the errors that the recogniser makes.")
+    """Reads, hears, counts and writes the counts; or judges."""
+    parser = argparse.ArgumentParser(description="Count the errors that the recogniser makes, or what they cost.")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--output", type=Path, default=asr_noise.ERRORS)
     parser.add_argument("--lines", type=int, default=LINES)
+    parser.add_argument("--judge", metavar="CHECKPOINT", help="judge MELD's test split with the words that are heard")
     options = parser.parse_args(arguments)
     for program in sorted({voice[0] for voice in VOICES}):
         if shutil.which(program) is None:
             raise InputError(f"{program} is not installed: apt-get install {program}")
+    if options.judge:
+        sys.stdout.write(json.dumps(judge(options.judge, options.data_dir), indent=1) + "\n")
+        return
     said = [line.text for d in meld.read_dialogues(options.data_dir / "meld") if d.split == "train" for line in d.lines]
     random.Random(0).shuffle(said)  # noqa: S311  # an order, not a secret
     said = [text for text in said if asr_noise.plain(text)][: options.lines]
@@ -71,12 +81,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{found['words']} words, of which {100 * rate:.1f} % were left out or replaced\n")
 
 
+def judge(name: str, data_dir: Path) -> dict[str, object]:
+    """Gives a checkpoint's scores on MELD's test split, text and prosody, as written and with the words as heard."""
+    model, _ = checkpoint.load_live(name)
+    recipe = train_live.RECIPE
+    corpus = corpora.load("meld", data_dir, (TEXT, LOWER, PROSODY), descriptors=recipe.descriptors)
+    dialogues = meld.read_dialogues(data_dir / "meld")
+    own = {number: [line.text for line in d.lines] for number, d in enumerate(dialogues) if d.split == "test"}
+    said = [text for texts in own.values() for text in texts]
+    written = iter(asyncio.run(hear(said)))
+    heard = {number: [next(written) for _ in texts] for number, texts in own.items()}
+    sizes = {spec.id: spec.dimension for spec in model.specs}
+    parts = {"as written": corpus, "as heard": train_live.reworded(corpus, dialogues, heard)}
+    counts: Any = asr_noise.count(list(zip(said, itertools.chain.from_iterable(heard.values()), strict=True)))
+    scores = {
+        key: live_figures.brief(live_figures.told(model, part.part("test").completed(sizes)))
+        for key, part in parts.items()
+    }
+    return {"words_wrong": round(100 * asr_noise.Confusions(**counts).error_rate, 1), **scores}
+
+
 async def hear(said: Sequence[str]) -> list[str]:
     """Gives what the recogniser writes for each line, "" where it is not believed."""
     recogniser = Transcriber(weights.path(RECOGNISER), language="en", cpu_threads=1)
     rng = np.random.default_rng(0)
     written = []
     for number, text in enumerate(said):
+        if not asr_noise.plain(text):  # nothing to be read
+            written.append("")
+            continue
         sound = noisy(read_aloud(text, VOICES[number % len(VOICES)]), NOISE_DB[number // len(VOICES) % 2], rng)
         end_ns = len(sound) * NS_PER_S // SAMPLE_RATE_HZ
         written.append((await recogniser.transcribe(Segment(0, end_ns, sound, 0, "pause", end_ns, "aloud"))).text)

@@ -11,7 +11,7 @@ import itertools
 import math
 import statistics
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mer_agent.models.batch import NO_LABEL, Batch, presence
 from mer_agent.models.checkpoint import save
 from mer_agent.models.data import corpora, ferplus, meld, speech_data
 from mer_agent.models.data.datasets import Corpus, read_dialogues, text_features
+from mer_agent.models.data.dialogues import Dialogue
 from mer_agent.models.data.meld import MELD_LABELS
 from mer_agent.models.ensemble import Ensemble
 from mer_agent.models.live import acted_rows, asr_noise, live_faces, live_figures, live_speech
@@ -202,30 +203,45 @@ def mishear(folder: Path, corpus: Corpus) -> Corpus:
 
     Of the training dialogues one in `MISHEARD_OF` is (by its name); the others keep their features.
     """
-    batch, dialogues = corpus.batch, meld.read_dialogues(folder)
-    values = {name: batch.features[name].clone() for name in (TEXT, LOWER)}
-    present = {name: batch.present[name].clone() for name in (TEXT, LOWER)}
+    dialogues = meld.read_dialogues(folder)
     for seed, taught in enumerate((False, True)):  # what judges doesn't depend on how much is taught
         listener = asr_noise.Listener(asr_noise.read(), seed, asr_noise.TAUGHT_BARE if taught else asr_noise.BARE)
-        heard = {}
-        for number, d in enumerate(dialogues):
-            if (d.split == "train") == taught:
-                texts = listener.mishear([line.text for line in d.lines])
-                speakers = [line.speaker for line in d.lines]
-                heard[number] = Conversation.of(d.name, d.split, zip(speakers, texts, strict=True))
+        heard = {
+            number: listener.mishear([line.text for line in d.lines])
+            for number, d in enumerate(dialogues)
+            if (d.split == "train") == taught
+        }
         if taught:
+            names = {number: dialogues[number].name[::-1] for number in heard}
             heard = {
-                n: c for n, c in heard.items() if MISHEARD_OF and zlib.crc32(c.name[::-1].encode()) % MISHEARD_OF == 0
+                n: texts
+                for n, texts in heard.items()
+                if MISHEARD_OF and zlib.crc32(names[n].encode()) % MISHEARD_OF == 0
             }
-        if not heard:
-            continue
-        rows = torch.isin(batch.dialogue, torch.tensor(list(heard)))
-        texts = [turn.text for conversation in heard.values() for turn in conversation.turns]
-        values[TEXT][rows], present[TEXT][rows] = in_context(list(heard.values()), TEXT)
-        values[LOWER][rows], present[LOWER][rows] = text_features(LOWER, texts, None)
-    return replace(
-        corpus, batch=replace(batch, features={**batch.features, **values}, present={**batch.present, **present})
-    )
+        corpus = reworded(corpus, dialogues, heard)
+    return corpus
+
+
+def reworded(corpus: Corpus, dialogues: Sequence[Dialogue], heard: Mapping[int, Sequence[str]]) -> Corpus:
+    """Gives MELD with the text features of other words: `heard`, by the number of the dialogue."""
+    if not heard:
+        return corpus
+    batch = corpus.batch
+    told = [
+        Conversation.of(
+            dialogues[n].name,
+            dialogues[n].split,
+            zip((line.speaker for line in dialogues[n].lines), texts, strict=True),
+        )
+        for n, texts in heard.items()
+    ]
+    rows = torch.isin(batch.dialogue, torch.tensor(list(heard)))
+    texts = [turn.text for conversation in told for turn in conversation.turns]
+    features, present = dict(batch.features), dict(batch.present)
+    for name, (values, there) in ((TEXT, in_context(told, TEXT)), (LOWER, text_features(LOWER, texts, None))):
+        features[name], present[name] = features[name].clone(), present[name].clone()
+        features[name][rows], present[name][rows] = values, there
+    return replace(corpus, batch=replace(batch, features=features, present=present))
 
 
 def _none(sizes: dict[str, int]) -> Batch:
