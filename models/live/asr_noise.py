@@ -1,9 +1,11 @@
 """Words as a recogniser would have heard them: gold transcripts with its errors put in.
 
 `asr_errors.json` counts how often whisper-base wrote each word right or wrong, over sentences read by speech synthesis
-in several voices with noise; it holds single words, never a sentence. A word that was never counted is confused at the
-mean rate, with the counted word that is spelled most like it. Besides, some conversations lose case and punctuation, as
-with recognisers that give none, and some utterances are cut off, as by a segmenter that closes too early.
+in several voices with noise (`count_asr_errors`); it holds single words, never a sentence. A word that was never
+counted is confused at the mean rate, with the counted word that is spelled most like it. It also counts what became of
+the mark at an utterance's end: a transcript's exclamation mark says much about an emotion, and the recogniser writes
+hardly any. Besides, some conversations lose case and punctuation, as with recognisers that give none, and some
+utterances are cut off, as by a segmenter that closes too early.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ERRORS = Path(__file__).parent / "asr_errors.json"
+MARKS = ".!?"
 
 BARE, TAUGHT_BARE = 0.25, 0.5
 """Share of the conversations that lose case and punctuation where they judge, and where they teach: it is much to lose
@@ -37,6 +40,8 @@ class Confusions:
     """Words that stood where nothing was said, each as often as it did."""
     words: int
     """How many were said in all."""
+    marks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What was written for the mark that ends an utterance, by its last character, and how often; "" is no mark."""
 
     @property
     def error_rate(self) -> float:
@@ -48,15 +53,19 @@ class Confusions:
 def read(path: Path = ERRORS) -> Confusions:
     """Gives the confusions that come with the project."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    return Confusions(found["heard"], found["inserted"], found["words"])
+    return Confusions(found["heard"], found["inserted"], found["words"], found["marks"])
 
 
 def count(pairs: Sequence[tuple[str, str]]) -> dict[str, object]:
     """Gives the content of `asr_errors.json` for pairs of what was said and what was written."""
     heard: dict[str, dict[str, int]] = {}
+    marks: dict[str, dict[str, int]] = {}
     inserted: list[str] = []
     total = 0
     for said, written in pairs:
+        if written:
+            ends, end = marks.setdefault(_mark(said), {}), _mark(written)
+            ends[end] = ends.get(end, 0) + 1
         a, b = plain(said), plain(written)
         total += len(a)
         for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
@@ -66,7 +75,13 @@ def count(pairs: Sequence[tuple[str, str]]) -> dict[str, object]:
                 own = heard.setdefault(a[at], {})
                 to = b[k + at - i] if k + at - i < m else ""
                 own[to] = own.get(to, 0) + 1
-    return {"words": total, "heard": heard, "inserted": sorted(inserted)}
+    return {"words": total, "heard": heard, "inserted": sorted(inserted), "marks": marks}
+
+
+def _mark(text: str) -> str:
+    """Gives the mark that ends a text, "" if none does."""
+    last = text.rstrip("\"' \u201d\u2019")[-1:]
+    return last if last in MARKS else ""
 
 
 def plain(text: str) -> list[str]:
@@ -106,7 +121,20 @@ class Listener:
             if self._random.random() < self._insertion_rate:
                 out.append(self._random.choice(self._confusions.inserted))
             out.append(self._mishear(word))
-        return " ".join(word for word in out if word)
+        return self._marked(" ".join(word for word in out if word))
+
+    def _marked(self, text: str) -> str:
+        """Gives a text with the marks that the recogniser would have put where sentences end."""
+        parts = re.split(r"([.!?]+(?=\s|$))", text)
+        for at in range(1, len(parts), 2):
+            parts[at] = self._mark(parts[at][-1])
+        if parts[-1].strip():  # no mark ends it
+            parts.append(self._mark(""))
+        return "".join(parts)
+
+    def _mark(self, said: str) -> str:
+        written = self._confusions.marks.get(said)
+        return self._random.choices(list(written), list(written.values()))[0] if written else said
 
     def _mishear(self, word: str) -> str:
         """Gives one word with its punctuation, perhaps as another."""

@@ -18,6 +18,7 @@ def test_words_are_counted_as_they_were_written():
             "way": {"": 1},
         },
         "inserted": ["indeed"],
+        "marks": {".": {"": 1}, "": {"": 1}},
     }
     assert Confusions(**found).error_rate == pytest.approx(2 / 6)
 
@@ -49,6 +50,22 @@ def test_the_shipped_errors_are_made_about_as_often_as_they_were_counted():
     made = Confusions(**count(pairs)).error_rate
     assert 0.2 * confusions.error_rate < made < 3 * confusions.error_rate
     assert any(said != heard for said, heard in pairs)
+
+
+def test_marks_are_written_as_often_as_they_were_counted():
+    marks = {"!": {".": 3, "?": 1}, "": {".": 1}, "?": {"?": 1}}
+    listener = Listener(Confusions({}, (), 100, marks), 0, bare=0)
+    listener._error_rate = 0.0
+    heard = [text for _ in range(100) for text in listener.mishear(["No! You", "Yes, 'kay?! So... go!"])]
+    assert not any("!" in text for text in heard)
+    assert {text[-1] for text in heard[::2]} <= {".", "u"}
+    assert 0.15 < sum(text.startswith("No?") for text in heard) / 100 < 0.35
+    assert all(text.startswith("Yes, 'kay") for text in heard[1::2] if plain(text)[0] == "yes")
+
+
+def test_the_recogniser_writes_hardly_any_exclamation_marks():
+    said = read().marks["!"]
+    assert said.get("!", 0) < 0.1 * sum(said.values())
 
 
 def test_the_same_seed_makes_the_same_errors():
