@@ -97,16 +97,13 @@ def load(data_dir: Path, words: Words, *, named: bool = False, misheard: bool = 
         talks.append(Talk("meld", dialogue.name, dialogue.split, fold_of(dialogue.name, dialogue.split), tuple(each)))
     if not misheard:
         return talks
-    listener = asr_noise.Listener(asr_noise.read(), MISHEARD_SEED, asr_noise.TAUGHT_BARE)
+    listener = asr_noise.Listener(asr_noise.read(), MISHEARD_SEED)
 
-    def heard(talk: Talk) -> tuple[Said, ...]:
-        texts = listener.mishear([one.text for one in talk.said])
-        return tuple(
-            replace(one, number=next(numbers), text=text, tokens=tuple(words(text) or unheard))
-            for one, text in zip(talk.said, texts, strict=True)
-        )
+    def heard(one: Said) -> Said:
+        text = listener.mishear(one.text)
+        return replace(one, number=next(numbers), text=text, tokens=tuple(words(text) or unheard))
 
-    return [replace(talk, misheard=heard(talk)) for talk in talks]
+    return [replace(talk, misheard=tuple(map(heard, talk.said))) for talk in talks]
 
 
 @dataclass(frozen=True, slots=True)

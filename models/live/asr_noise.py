@@ -1,11 +1,9 @@
 """Words as a recogniser would have heard them: gold transcripts with its errors put in.
 
 `asr_errors.json` counts how often whisper-base wrote each word right or wrong, over sentences read by speech synthesis
-in several voices with noise (`count_asr_errors`); it holds single words, never a sentence. A word that was never
-counted is confused at the mean rate, with the counted word that is spelled most like it. It also counts what became of
-the mark at an utterance's end: a transcript's exclamation mark says much about an emotion, and the recogniser writes
-hardly any. Besides, some conversations lose case and punctuation, as with recognisers that give none, and some
-utterances are cut off, as by a segmenter that closes too early.
+in several voices with noise; it holds single words, never a sentence. A word that was never counted is confused at the
+mean rate, with the counted word that is spelled most like it. Besides, some utterances lose case and punctuation, as
+with recognisers that give none, and some are cut off, as by a segmenter that closes too early.
 """
 
 from __future__ import annotations
@@ -15,15 +13,13 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ERRORS = Path(__file__).parent / "asr_errors.json"
-MARKS = ".!?"
 
-BARE, TAUGHT_BARE = 0.25, 0.5
-"""Share of the conversations that lose case and punctuation where they judge, and where they teach: it is much to lose
-(nine points of MELD, for who never learned it), so it is taught more often than it happens."""
+PLAIN = 0.25
+"""Share of the utterances that lose case and punctuation."""
 CUT = 0.05
 """Share of the utterances that are cut off somewhere."""
 
@@ -40,8 +36,6 @@ class Confusions:
     """Words that stood where nothing was said, each as often as it did."""
     words: int
     """How many were said in all."""
-    marks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """What was written for the mark that ends an utterance, by its last character, and how often; "" is no mark."""
 
     @property
     def error_rate(self) -> float:
@@ -53,19 +47,15 @@ class Confusions:
 def read(path: Path = ERRORS) -> Confusions:
     """Gives the confusions that come with the project."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    return Confusions(found["heard"], found["inserted"], found["words"], found["marks"])
+    return Confusions(found["heard"], found["inserted"], found["words"])
 
 
 def count(pairs: Sequence[tuple[str, str]]) -> dict[str, object]:
     """Gives the content of `asr_errors.json` for pairs of what was said and what was written."""
     heard: dict[str, dict[str, int]] = {}
-    marks: dict[str, dict[str, int]] = {}
     inserted: list[str] = []
     total = 0
     for said, written in pairs:
-        if written:
-            ends, end = marks.setdefault(_mark(said), {}), _mark(written)
-            ends[end] = ends.get(end, 0) + 1
         a, b = plain(said), plain(written)
         total += len(a)
         for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
@@ -75,13 +65,7 @@ def count(pairs: Sequence[tuple[str, str]]) -> dict[str, object]:
                 own = heard.setdefault(a[at], {})
                 to = b[k + at - i] if k + at - i < m else ""
                 own[to] = own.get(to, 0) + 1
-    return {"words": total, "heard": heard, "inserted": sorted(inserted), "marks": marks}
-
-
-def _mark(text: str) -> str:
-    """Gives the mark that ends a text, "" if none does."""
-    last = text.rstrip("\"' \u201d\u2019")[-1:]
-    return last if last in MARKS else ""
+    return {"words": total, "heard": heard, "inserted": sorted(inserted)}
 
 
 def plain(text: str) -> list[str]:
@@ -90,29 +74,17 @@ def plain(text: str) -> list[str]:
 
 
 class Listener:
-    """Mishears conversations. The same seed and texts in the same order give the same errors.
+    """Mishears texts. The same seed and texts in the same order give the same errors."""
 
-    Args:
-        confusions: what becomes of words.
-        seed: of all chances.
-        bare: share of the conversations that lose case and punctuation.
-    """
-
-    def __init__(self, confusions: Confusions, seed: int, bare: float = BARE) -> None:
+    def __init__(self, confusions: Confusions, seed: int) -> None:
         self._confusions = confusions
         self._random = random.Random(seed)  # noqa: S311
-        self._bare = bare
         self._near: dict[str, str] = {}
         self._error_rate = confusions.error_rate
         self._insertion_rate = len(confusions.inserted) / max(confusions.words, 1)
 
-    def mishear(self, said: Sequence[str]) -> list[str]:
-        """Gives the utterances of a conversation as they might have been recognised; some may be empty."""
-        bare = self._random.random() < self._bare
-        heard = [self._utterance(text) for text in said]
-        return [" ".join(plain(text)) for text in heard] if bare else heard
-
-    def _utterance(self, text: str) -> str:
+    def mishear(self, text: str) -> str:
+        """Gives the text as it might have been recognised; it may be empty."""
         out: list[str] = []
         words = text.split()
         if len(words) > 2 and self._random.random() < CUT:
@@ -121,20 +93,8 @@ class Listener:
             if self._random.random() < self._insertion_rate:
                 out.append(self._random.choice(self._confusions.inserted))
             out.append(self._mishear(word))
-        return self._marked(" ".join(word for word in out if word))
-
-    def _marked(self, text: str) -> str:
-        """Gives a text with the marks that the recogniser would have put where sentences end."""
-        parts = re.split(r"([.!?]+(?=\s|$))", text)
-        for at in range(1, len(parts), 2):
-            parts[at] = self._mark(parts[at][-1])
-        if parts[-1].strip():  # no mark ends it
-            parts.append(self._mark(""))
-        return "".join(parts)
-
-    def _mark(self, said: str) -> str:
-        written = self._confusions.marks.get(said)
-        return self._random.choices(list(written), list(written.values()))[0] if written else said
+        heard = " ".join(word for word in out if word)
+        return " ".join(plain(heard)) if self._random.random() < PLAIN else heard
 
     def _mishear(self, word: str) -> str:
         """Gives one word with its punctuation, perhaps as another."""

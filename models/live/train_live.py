@@ -205,9 +205,9 @@ def mishear(folder: Path, corpus: Corpus) -> Corpus:
     """
     dialogues = meld.read_dialogues(folder)
     for seed, taught in enumerate((False, True)):  # what judges doesn't depend on how much is taught
-        listener = asr_noise.Listener(asr_noise.read(), seed, asr_noise.TAUGHT_BARE if taught else asr_noise.BARE)
+        listener = asr_noise.Listener(asr_noise.read(), seed)
         heard = {
-            number: listener.mishear([line.text for line in d.lines])
+            number: [listener.mishear(line.text) for line in d.lines]
             for number, d in enumerate(dialogues)
             if (d.split == "train") == taught
         }

@@ -58,7 +58,7 @@ class TextRecipe:
     """Weight of the squared error of valence, activation and dominance, where they are rated."""
 
 
-RECIPE = TextRecipe(epochs=5, misheard=0.5)
+RECIPE = TextRecipe(epochs=5, misheard=0.4)
 WRITTEN = TextRecipe()
 """What made `text/mpnet-emotion@1`."""
 
