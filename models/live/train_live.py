@@ -212,11 +212,10 @@ def mishear(folder: Path, corpus: Corpus) -> Corpus:
             if (d.split == "train") == taught
         }
         if taught:
-            names = {number: dialogues[number].name[::-1] for number in heard}
             heard = {
-                n: texts
-                for n, texts in heard.items()
-                if MISHEARD_OF and zlib.crc32(names[n].encode()) % MISHEARD_OF == 0
+                number: texts
+                for number, texts in heard.items()
+                if MISHEARD_OF and zlib.crc32(dialogues[number].name[::-1].encode()) % MISHEARD_OF == 0
             }
         corpus = reworded(corpus, dialogues, heard)
     return corpus
