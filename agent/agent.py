@@ -157,15 +157,17 @@ class Agent:
         if speech.stage == "begun":
             self._open[key] = f"u{next(self._numbers):06d}"
         id_ = self._open.get(key) or f"u{next(self._numbers):06d}"
-        if speech.stage == "resumed":
-            self._perception.drop(segment.source)
+        found = self._perception.drop(segment.source) if speech.stage == "resumed" else None
         if self._provisional is not None:
-            {
-                "begun": self._provisional.begin,
-                "paused": self._provisional.pause,
-                "resumed": self._provisional.resume,
-                "closed": self._provisional.end,
-            }.get(speech.stage, lambda id_: None)(id_)
+            match speech.stage:
+                case "begun":
+                    self._provisional.begin(id_)
+                case "paused":
+                    self._provisional.pause(id_)
+                case "resumed":
+                    self._provisional.resume(id_, found)
+                case "closed":
+                    self._provisional.end(id_)
         if speech.stage in ("begun", "resumed"):
             return
         utterance = self._aligner.utterance(id_, segment)

@@ -105,11 +105,15 @@ class Perception:
             words = start(self._transcribe(cut))
             self._ahead[cut.segment.source] = _Ahead(cut.segment, words, start(self._perceive(cut, words)))
 
-    def drop(self, source: str) -> None:
-        """Throws away what was begun: speech has gone on."""
-        if ahead := self._ahead.pop(source, None):
-            self.wasted += 1
-            ahead.drop()
+    def drop(self, source: str) -> tuple[Segment, Transcript] | None:
+        """Throws away what was begun: speech has gone on. Gives the words up to the pause, if they were found."""
+        ahead = self._ahead.pop(source, None)
+        if ahead is None:
+            return None
+        self.wasted += 1
+        found = (ahead.segment, ahead.words.result()[0]) if ahead.words.done() else None
+        ahead.drop()
+        return found
 
     async def words_ahead(self, source: str) -> Transcript | None:
         """The words up to the pause, as soon as they are there; None if nothing was begun, or it takes too long."""

@@ -16,7 +16,7 @@ from mer_agent.conversation import Conversation
 from mer_agent.inference import Inference
 from mer_agent.perception import Cut
 from mer_agent.streams.partial_words import PartialWords
-from mer_agent.streams.types import Prediction
+from mer_agent.streams.types import Prediction, Segment, Transcript
 
 
 class Provisional:
@@ -61,9 +61,11 @@ class Provisional:
         """Says that it may be over: its final prediction comes first."""
         self._paused.add(utterance_id)
 
-    def resume(self, utterance_id: str) -> None:
-        """Says that it goes on."""
+    def resume(self, utterance_id: str, found: tuple[Segment, Transcript] | None) -> None:
+        """Says that it goes on; what was said up to the pause, if that was found, is known for the next guess."""
         self._paused.discard(utterance_id)
+        if self._words is not None and found is not None:
+            self._words.found(utterance_id, *found)
 
     def end(self, utterance_id: str) -> None:
         """Says that it is over; no more guesses."""

@@ -100,17 +100,29 @@ class PartialWords:
         self, utterance_id: str, segment: Segment, start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     ) -> Transcript | None:
         """Gives the words of an open utterance as far as they are known, and may begin another look at them."""
-        if utterance_id != self._id:
-            self._id, self._due_ns = utterance_id, segment.start_ns + self._every_ns
-            self._agreement, self._latest = LocalAgreement(), None
+        self._turn_to(utterance_id, segment)
         if segment.end_ns >= self._due_ns:
             if (self._looking is None or self._looking.done()) and self._clock_s() >= self._free_s:
-                heard_ns = segment.end_ns - segment.start_ns
-                self._due_ns = segment.end_ns + max(self._every_ns, heard_ns // 2)
+                self._put_off(segment)
                 self._looking = start(self._look(utterance_id, segment))
             else:
                 self.skipped += 1
         return self._latest
+
+    def found(self, utterance_id: str, segment: Segment, transcript: Transcript) -> None:
+        """Takes the words of an open utterance that somebody else looked for, so that the next look can wait."""
+        self._turn_to(utterance_id, segment)
+        self._put_off(segment)
+        self._learn(transcript)
+
+    def _turn_to(self, utterance_id: str, segment: Segment) -> None:
+        if utterance_id != self._id:
+            self._id, self._due_ns = utterance_id, segment.start_ns + self._every_ns
+            self._agreement, self._latest = LocalAgreement(), None
+
+    def _put_off(self, segment: Segment) -> None:
+        heard_ns = segment.end_ns - segment.start_ns
+        self._due_ns = segment.end_ns + max(self._every_ns, heard_ns // 2)
 
     async def _look(self, utterance_id: str, segment: Segment) -> None:
         begun_s = self._clock_s()
@@ -118,8 +130,11 @@ class PartialWords:
         took_s = self._clock_s() - begun_s
         self._free_s = begun_s + took_s / self._load
         if utterance_id == self._id:  # else it is over
-            words = self._agreement.look(found.words)
-            self._latest = replace(words, language=found.language, languages=found.languages, hearing=found.hearing)
+            self._learn(found)
+
+    def _learn(self, found: Transcript) -> None:
+        words = self._agreement.look(found.words)
+        self._latest = replace(words, language=found.language, languages=found.languages, hearing=found.hearing)
 
 
 def _plain(word: Word) -> str:

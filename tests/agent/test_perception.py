@@ -22,6 +22,7 @@ from mer_agent.inference import InlineInference
 from mer_agent.perception import Cut, Perception
 from mer_agent.provisional import Provisional
 from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams.partial_words import PartialWords
 from mer_agent.streams.speakers import SpeakerTracker
 from mer_agent.streams.types import Prediction, Segment, Transcript, Word
 
@@ -115,6 +116,33 @@ async def test_a_sentence_that_is_over_is_cut_at_its_pause() -> None:
     apart, _, _ = await hear(SoundWords(50), over=lambda transcript, segment: True)
     assert len(together) == 2
     assert [one.utterance.end_ns // 1_000_000 for one in apart] == [1920, 3104, 4704]
+
+
+async def test_guesses_know_the_words_up_to_a_pause_that_ended_nothing() -> None:
+    encoders = [FakeEncoder("text/mpnet@1", "text"), FakeEncoder(SPEAKER_FEATURE, "audio", torch.ones(256))]
+    stream, words, looks, inference = FakeStream([[0.9, 0.1]]), SoundWords(), SoundWords(), InlineInference()
+    conversation = Conversation(stream, encoders, SpeakerTracker(), labels=("a", "b"), label_set="two", model="fake")
+    published: list[Prediction] = []
+
+    async def publish(prediction: Prediction) -> None:
+        published.append(prediction)
+
+    provisional = Provisional(conversation, inference, publish, threshold=0.0, words=PartialWords(looks))
+    perception = Perception(words, conversation, inference, ahead="always")
+    segment = Segment(0, 1_000_000_000, np.zeros(16_000, np.float32), 0, "pause", 1_200_000_000)
+    cut = Cut(segment, Aligner().utterance("u1", segment))
+    provisional.begin("u1")
+    async with asyncio.TaskGroup() as tasks:
+        provisional.look(cut, tasks.create_task)
+        await asyncio.sleep(0.01)
+        provisional.pause("u1")
+        perception.begin(cut, tasks.create_task)
+        found = await perception.words_ahead(segment.source)
+        provisional.resume("u1", perception.drop(segment.source))
+        provisional.look(cut, tasks.create_task)
+    assert found is not None
+    assert [one.utterance.text for one in published] == ["", found.text]
+    assert (words.calls, looks.calls) == (1, 0)
 
 
 async def test_words_that_take_too_long_revise_the_prediction_and_only_that() -> None:

@@ -99,3 +99,33 @@ async def test_another_utterance_begins_without_words() -> None:
         recogniser.now_s += 5
         assert partial.follow("u1", segment, tasks.create_task) is not None
         assert partial.follow("u2", segment, tasks.create_task) is None
+
+
+async def test_words_that_were_found_at_a_pause_are_a_look() -> None:
+    recogniser = SlowRecogniser()
+    partial = PartialWords(recogniser, every_ms=1500, load=1.0, clock_s=lambda: recogniser.now_s)
+    async with asyncio.TaskGroup() as tasks:
+        for half in range(1, 9):
+            recogniser.now_s += 0.5
+            segment = a_segment(0.0, np.zeros(half * 8000, np.float32))
+            latest = partial.follow("u1", segment, tasks.create_task)
+            await asyncio.sleep(0)
+            if half == 2:
+                assert latest is None
+                partial.found("u1", segment, Transcript("one three", tuple(words("one three"))))
+            if half in (3, 4):
+                assert latest is not None
+                assert latest.text == "one three"
+    assert recogniser.lengths == [2.5, 4.0]  # and not after 1.5 s
+    assert latest is not None
+    assert (latest.text, latest.revision) == ("one two", 2)  # the second look's, which agrees on the first word
+
+
+async def test_words_of_another_utterance_are_not_taken_for_those_of_this_one() -> None:
+    recogniser = SlowRecogniser()
+    partial = PartialWords(recogniser, every_ms=1500, load=1.0, clock_s=lambda: recogniser.now_s)
+    segment = a_segment(0.0, np.zeros(16_000, np.float32))
+    partial.found("u1", segment, Transcript("one three", tuple(words("one three"))))
+    async with asyncio.TaskGroup() as tasks:
+        assert partial.follow("u2", segment, tasks.create_task) is None
+    assert recogniser.lengths == []
