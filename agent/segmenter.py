@@ -10,10 +10,11 @@ either end, so that the same words give the same sound when they are heard again
 up to whole frames, `longest_ms` down. No asyncio, no model and no clock in here: the same frames always give the same
 segments.
 
-While an utterance is open there is news of it: it has begun, it goes on, it pauses, it is resumed. A pause is told as
-soon as its silence fills the padding. From then on the segment's sound can't change any more unless speech goes on, so
-whatever is computed of it in advance is exactly what will be needed. Whoever knows by then that the sentence is plainly
-over says so (`over`), and the silence need only last `least_hangover_ms`.
+While an utterance is open there is news of it: it has begun, it goes on, it pauses, it is resumed. A pause is told
+when its silence fills the padding and has lasted `pause_ms`. The segment's sound can't change any more then unless
+speech goes on, so whatever is computed of it in advance is exactly what will be needed. With `least_hangover_ms` it is
+told as soon as the padding is full: whoever knows by then that the sentence is plainly over says so (`over`), and the
+silence need last no longer than that.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class Segmenter:
         self._least = max(1, frames(settings.min_speech_ms))
         self._longest = settings.longest_ms * SAMPLE_RATE_HZ // (1000 * frame_samples)
         self._least_hangover = max(1, frames(settings.least_hangover_ms)) if settings.least_hangover_ms else None
+        patience = 0 if settings.least_hangover_ms else frames(settings.pause_ms)
+        self._pause = max(1, self._padding - self._late, patience)
         self._every = frames(settings.news_ms)
         self._near = frames(_NEAR_MS)
         self._foreground = Foreground()
@@ -126,7 +129,7 @@ class Segmenter:
                 self._begun, self._told, stage = True, 0, "begun"
         elif quiet == 0 and self._paused:
             self._paused, self._over, stage = False, False, "resumed"
-        elif quiet == max(1, self._padding - self._late):
+        elif quiet == self._pause:
             self._paused, stage = True, "paused"
         elif quiet == 0 and self._every and length - self._told >= self._every:
             self._told, stage = length, "open"

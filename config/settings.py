@@ -96,6 +96,9 @@ class SegmenterSettings(Section):
     The hangover is the price of every answer: an utterance is known to be over only that long after its last sound.
     Turns of a lively conversation follow each other within 200 to 500 ms, pauses inside a sentence last about as long;
     no length tells the two apart for certain, and a sentence in two parts harms less than two speakers in one.
+
+    Of 36 pauses (over 130 ms) in 200 s of conversation after which somebody went on, half were over by 190 ms. To look
+    for words sooner than after `pause_ms` is mostly in vain; to look for them later delays every answer.
     """
 
     threshold: float = Field(default=0.5, gt=0, lt=1, description="speech probability at which speech may begin")
@@ -106,6 +109,9 @@ class SegmenterSettings(Section):
         default=0, ge=0, le=5000, description="silence that ends a sentence which is plainly over; 0: none is"
     )
     min_speech_ms: int = Field(default=128, ge=0, le=1000, description="shorter speech is taken for a click or a cough")
+    pause_ms: int = Field(
+        default=200, ge=0, le=5000, description="silence after which the words are looked for, in case it is the end"
+    )
     longest_ms: int = Field(default=12_000, ge=1000, le=25_000, description="longer speech is cut where it is quietest")
     padding_ms: int = Field(default=160, ge=0, le=1000, description="sound kept before and after the speech")
     news_ms: int = Field(default=500, ge=0, le=5000, description="speech between two partial predictions; 0: none")

@@ -58,6 +58,20 @@ def test_a_sentence_that_is_plainly_over_needs_less_silence() -> None:
     assert np.array_equal(late.audio, early.audio)
 
 
+def test_a_pause_is_told_when_it_has_lasted_as_long_as_most_go_on_by() -> None:
+    rules = RULES.model_copy(update={"least_hangover_ms": 0, "pause_ms": 200})
+    told = tell([True] * 10 + [False] * 6 + [True] * 10 + [False] * 20, rules)
+    assert [one.stage for one in told] == ["begun", "open", "open", "paused", "closed"]
+    paused, closed = told[-2].segment, told[-1].segment
+    assert (paused.declared_ns - paused.end_ns) // FRAME_NS == 7
+    assert np.array_equal(paused.audio, closed.audio)
+
+
+def test_nothing_pauses_where_the_end_comes_first() -> None:
+    rules = RULES.model_copy(update={"least_hangover_ms": 0, "pause_ms": 400})
+    assert [one.stage for one in tell([True] * 10 + [False] * 20, rules)] == ["begun", "open", "closed"]
+
+
 def test_over_is_said_of_one_pause_only() -> None:
     segmenter = Segmenter(RULES, frame_samples=FRAME)
     ends = []
