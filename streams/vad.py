@@ -46,6 +46,8 @@ _SILENCE = 0.1
 """Probability under which nobody speaks for certain."""
 _REST_SAMPLES = SAMPLE_RATE_HZ // 2
 """Silence after which the network begins afresh."""
+_NOTHING = 1e-7
+"""Power of -70 dB of full scale: a microphone that is muted, or good and in a quiet room. No words are that soft."""
 
 _CONTEXT_SAMPLES = 64
 _MODEL_FILE = "silero_vad_v6.onnx"
@@ -163,6 +165,7 @@ class StaggeredStream:
     after a pause ("Oh", "Ask") got 0.6 and 0.46 where it had listened for minutes, 0.27 and 0.38 where it had heard
     five seconds of nothing some time before, and 0.8 and 0.7 afresh. Noise, hum, clicks and sirens are taken for speech
     no more often; chords are at -20 dB (12 % of the time instead of 2), less at -40 dB (4 instead of 11).
+    From then on they don't listen as long as there is nothing to be heard, and their answer is 0.
 
     Args:
         detectors: `STREAMS` of them.
@@ -180,7 +183,8 @@ class StaggeredStream:
             detector.reset()
         self._window = np.zeros((1, _CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
         self._said = [0.0] * len(self._detectors)
-        self._next = self._silent = 0
+        self._next = self._silent = self._nothing = 0
+        self._rests = False
 
     def probability(self, samples: NDArray[np.float32]) -> float:
         """How likely it is that somebody speaks in the next `samples` (float32 [n], n <= `HOP_SAMPLES`), 0..1.
@@ -191,16 +195,23 @@ class StaggeredStream:
         many = len(samples)
         if many > HOP_SAMPLES:
             raise ValueError(f"at most {HOP_SAMPLES} samples at a time, not {many}")
+        if not (energy := float(samples @ samples)) < np.inf:
+            samples = np.nan_to_num(samples, posinf=0.0, neginf=0.0)
+            energy = float(samples @ samples)
         if many:
             self._window[0, :-many] = self._window[0, many:]
-            finite = np.isfinite(samples).all()
-            self._window[0, -many:] = samples if finite else np.nan_to_num(samples, posinf=0.0, neginf=0.0)
-        self._said[self._next] = self._detectors[self._next].hear(self._window)
+            self._window[0, -many:] = samples
+        self._nothing = self._nothing + many if energy <= _NOTHING * many else 0
+        self._rests = self._rests and self._nothing > 0
+        if self._rests and self._nothing >= self._window.size:
+            self._said[self._next] = 0.0
+        else:
+            self._said[self._next] = self._detectors[self._next].hear(self._window)
         self._next = (self._next + 1) % len(self._detectors)
         probability = sum(self._said) / len(self._said)
         self._silent = self._silent + many if probability < _SILENCE else 0
         if self._silent >= _REST_SAMPLES:
-            self._silent = 0
+            self._silent, self._rests = 0, True
             for detector in self._detectors:
                 detector.reset()
         return probability

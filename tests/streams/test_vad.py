@@ -150,6 +150,35 @@ def test_detectors_begin_afresh_after_half_a_second_of_silence() -> None:
     assert len({stream.resets for stream in streams}) == 1
 
 
+def test_rested_detectors_do_not_listen_to_nothing() -> None:
+    calls = 0
+
+    class Detector(Recorded):
+        def hear(self, window: np.ndarray) -> float:
+            nonlocal calls
+            calls += 1
+            return 0.9 if np.abs(window[0, -FRAME_SAMPLES:]).max() > 0.01 else 0.05
+
+    staggered = StaggeredStream([Detector() for _ in range(vad.STREAMS)])
+    rng = np.random.default_rng(0)
+
+    def hear(seconds: float, level: float) -> tuple[int, float]:
+        before, said = calls, 0.0
+        for _ in range(round(seconds * 16_000 / HOP_SAMPLES)):
+            said = staggered.probability(rng.normal(0, level, HOP_SAMPLES).astype(np.float32))
+        return calls - before, said
+
+    second = 16_000 // HOP_SAMPLES
+    assert hear(1.0, 0.1) == (second, pytest.approx(0.9))
+    heard, said = hear(2.0, 1e-4)  # -80 dB
+    assert second // 2 < heard < 0.6 * second
+    assert said == 0.0
+    assert hear(1.0, 1e-3) == (second, pytest.approx(0.05)), "a quiet room is listened to"
+    assert hear(1.0, 1e-4)[0] < 0.1 * second
+    assert hear(1.0, 0.1) == (second, pytest.approx(0.9)), "and the first word is heard"
+    assert hear(0.4, 0.0)[0] == round(0.4 * second), "and so is a pause"
+
+
 def test_what_was_said_long_ago_does_not_change_what_is_heard(silero: SileroVad, speech: np.ndarray) -> None:
     def after(past: np.ndarray) -> list[float]:
         said = answers(silero, np.concatenate((past, np.zeros(16_000, np.float32), speech[10_000:60_000])))
