@@ -136,7 +136,9 @@ class TranscriberSettings(Section):
     language: str = Field(default=AUTO, min_length=2, description="code such as en; auto: found out for each utterance")
     beam_size: int = Field(default=1, ge=1, le=10, description="hypotheses kept while decoding")
     compute_type: str = Field(default="int8", description="arithmetic: int8, int8_float16, float16, float32")
-    threads: int = Field(default=2, ge=1, description="CPU threads of the recogniser")
+    threads: int = Field(
+        default=0, ge=0, description="CPU threads of the recogniser; 0: one for two processors, four at most"
+    )
 
 
 class PartialSettings(Section):
@@ -149,7 +151,7 @@ class PartialSettings(Section):
         default=0.1, ge=0, le=1, description="share of the distribution that must have moved to publish it again"
     )
     words_ms: int = Field(
-        default=1500, ge=0, le=20_000, description="speech between two looks for words, at least; 0: none"
+        default=2000, ge=0, le=20_000, description="speech between two looks for words, at least; 0: none"
     )
     weights: str = Field(default="", description="weights for partial words, such as whisper-tiny.en; empty: the same")
     load: float = Field(default=0.35, gt=0, le=1, description="share of the time that partial words may take at most")

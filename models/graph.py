@@ -161,14 +161,6 @@ class SpeakerGraphConv(MessagePassing):  # type: ignore[misc]  # torch_geometric
         """Gives a_ij / |N_r(i)| W_r h_j for each edge, [E, d]."""
         return (value_j.view(len(weight), self.heads, -1) * weight.unsqueeze(-1)).flatten(1)
 
-    def step(self, query: Tensor, keys: Tensor, values: Tensor, relation: Tensor, steps_back: Tensor) -> Tensor:
-        """Gives one node's update [d] from its n neighbours' cached keys [n, a] and values [n, relations, d]."""
-        attention = self.scores(query, keys, steps_back).softmax(0)  # [n, heads]
-        if self.share:
-            attention = attention / (relation.unsqueeze(0) == relation.unsqueeze(1)).sum(1, keepdim=True)
-        picked = values[torch.arange(len(relation)), relation].view(len(relation), self.heads, -1)
-        return functional.gelu((picked * attention.unsqueeze(-1)).sum(0).flatten())
-
 
 class SpeakerGraph(nn.Module):
     """Rounds of messages with what keeps deeper ones trainable: h <- LayerNorm(h + dropout(conv(h))).

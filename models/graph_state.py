@@ -1,51 +1,63 @@
-"""A speaker graph that grows by one utterance at a time, at a cost that doesn't grow with it.
+"""Speaker graphs that grow by one utterance at a time, at a cost that doesn't grow with them.
 
 Because edges are causal, a node never changes once it is computed. What an edge needs of its two ends is kept from when
 each was computed, so a new node costs a few small matrix products and a look at `window` cached rows. It gives the
 same numbers as `SpeakerGraph.forward` over the whole dialogue, within 1e-5.
+
+The graphs of a model, one for each modality and member, have the same nodes and edges. So they are computed together:
+G graphs of d dimensions are one product of [G, 1, d] and [G, d, n], where one after the other they'd be G small ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from mer_agent.models.graph import UNKNOWN_SPEAKER, SpeakerGraph, relation_types
+from mer_agent.models.graph import UNKNOWN_SPEAKER, SpeakerGraph, SpeakerGraphConv, relation_types
 
 
 class GraphState:
-    """One conversation in one speaker graph.
+    """One conversation in the speaker graphs of a model, which are alike but for their weights.
 
     It keeps the last `window * (layers + 1)` nodes, which is all that can still reach a future one (`window * layers`)
     and what those need to be recomputed. Nodes are numbered from 0 in order of arrival, for ever.
 
     `forget` leaves tombstones: a tombstone holds nothing of its speaker and has no edges, but it keeps its place, so
     that everyone else's windows reach as far as before.
+
+    Args:
+        graphs: G of them, at least one. Their weights are copied.
+
+    Attributes:
+        reach: how far back a node can be and still matter to the next one.
     """
 
-    def __init__(self, graph: SpeakerGraph) -> None:
-        if graph.future:
+    def __init__(self, graphs: Sequence[SpeakerGraph]) -> None:
+        first = graphs[0]
+        if first.future:
             raise ValueError("a graph that looks into the future can't be streamed")
-        self._graph = graph
-        self._rounds = graph.rounds
-        self._keep = graph.window * (len(graph.convs) + 1)
+        self._count, self._dimension, self._window, self.reach = len(graphs), first.dimension, first.window, first.reach
+        self._rounds = [_Round(alike) for alike in zip(*(graph.rounds for graph in graphs), strict=True)]
+        # A graph of no rounds has no weights.
+        self._like = next(first.parameters(), torch.zeros(())).detach()
+        self._keep = first.window * (len(first.convs) + 1)
         self._places = 4 * self._keep  # arrivals move along the buffers and rarely have to be moved back
         self.reset()
 
     def reset(self) -> None:
         """Forgets the whole conversation."""
-        like = next(self._graph.parameters(), torch.zeros(())).detach()  # a graph of no rounds has none
-        dimension, places = self._graph.dimension, self._places
-        self._inputs = like.new_zeros(places, dimension)
-        self._states = like.new_zeros(places, dimension)
-        self._keys = [like.new_zeros(places, conv.attention) for conv, _ in self._rounds]
-        self._values = [like.new_zeros(places, conv.relations, dimension) for conv, _ in self._rounds]
+        like, count, dimension, places = self._like, self._count, self._dimension, self._places
+        self._inputs = like.new_zeros(places, count, dimension)
+        self._states = like.new_zeros(places, count, dimension)
+        self._keys = [like.new_zeros(places, count, each.attention) for each in self._rounds]
+        self._values = [like.new_zeros(places, count, each.relations, dimension) for each in self._rounds]
         self._speakers = torch.full((places,), UNKNOWN_SPEAKER, device=like.device)
         self._alive = torch.zeros(places, dtype=torch.bool, device=like.device)
-        self._steps = torch.arange(self._graph.window, -1, -1, device=like.device)
+        self._steps = torch.arange(self._window, -1, -1, device=like.device)
         self._first = 0  # number of the node in place 0
         self._filled = 0
         self._tombstones = False
@@ -53,11 +65,6 @@ class GraphState:
     def __len__(self) -> int:
         """How many nodes were ever appended, tombstones among them."""
         return self._first + self._filled
-
-    @property
-    def reach(self) -> int:
-        """How far back a node can be and still matter to the next one."""
-        return self._graph.reach
 
     def heard(self, number: int) -> int:
         """Gives how many living nodes before node `number` can be felt in it."""
@@ -70,14 +77,14 @@ class GraphState:
 
     @torch.no_grad()
     def append(self, node: Tensor, speaker: int | None) -> Tensor:
-        """Adds a node [d]; gives its state [d]."""
+        """Adds a node [G, d]; gives its state [G, d]."""
         state = self.preview(node, speaker)
         self._filled += 1
         return state
 
     @torch.no_grad()
     def preview(self, node: Tensor, speaker: int | None, *, unheard: int | None = None) -> Tensor:
-        """Gives the state [d] that `append` would give, and adds nothing.
+        """Gives the state [G, d] that `append` would give, and adds nothing.
 
         `unheard`: number of a node that this one shall not look at; what it left in others stays.
         """
@@ -162,7 +169,7 @@ class GraphState:
 
     def _compute(self, place: int) -> Tensor:
         """Computes one node through all layers, from the cached rows of its window."""
-        low = max(0, place - self._graph.window)
+        low = max(0, place - self._window)
         rows: slice | Tensor = slice(low, place + 1)
         back = self._steps[-(place + 1 - low) :]
         if self._tombstones:
@@ -170,10 +177,9 @@ class GraphState:
             rows, back = living + low, back[living]
         relation = relation_types(self._speakers[place], self._speakers[rows], back)
         state = self._inputs[place]
-        for k, (conv, norm) in enumerate(self._rounds):
-            query, key, value = conv.project(state.unsqueeze(0))
-            self._keys[k][place], self._values[k][place] = key[0], value[0]
-            state = norm(state + conv.step(query[0], self._keys[k][rows], self._values[k][rows], relation, back))
+        for each, keys, values in zip(self._rounds, self._keys, self._values, strict=True):
+            query, keys[place], values[place] = each.project(state)
+            state = each.norm(state + each.step(query, keys[rows], values[rows], relation, back))
         self._states[place] = state
         return state
 
@@ -200,3 +206,44 @@ class GraphState:
         self._first, self._filled = self._first + low, kept
         self._erase(torch.arange(self._places, device=self._alive.device) >= kept)
         self._tombstones = not bool(self._alive[:kept].all())
+
+
+class _Round:
+    """The same round of several graphs, for one node: `SpeakerGraphConv` and the norm behind it, side by side."""
+
+    def __init__(self, alike: Sequence[tuple[SpeakerGraphConv, nn.LayerNorm]]) -> None:
+        convs, norms = zip(*alike, strict=True)
+        first: SpeakerGraphConv = convs[0]
+        self.attention, self.relations = first.attention, first.relations
+        self._future, self._share = first.future, first.share
+        self._weight = _stacked([conv.weight.T for conv in convs])  # [G, d, 2 * a + relations * d]
+        self._query_bias = _stacked([conv.query_bias for conv in convs])  # [G, a]
+        self._score = _stacked([conv.score.weight.T for conv in convs])  # [G, a, heads]
+        self._distance = _stacked([conv.distance for conv in convs])  # [G, distances, heads]
+        self._scale, self._shift = (_stacked([getattr(norm, name) for norm in norms]) for name in ("weight", "bias"))
+        self._least: float = norms[0].eps
+
+    def project(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gives query and key [G, a] and values [G, relations, d] of nodes [G, d]."""
+        parts = (nodes.unsqueeze(1) @ self._weight).squeeze(1)
+        query, key, value = torch.split(parts, [self.attention, self.attention, self.relations * nodes.shape[1]], -1)
+        return query + self._query_bias, key, value.view(len(nodes), self.relations, -1)
+
+    def step(self, query: Tensor, keys: Tensor, values: Tensor, relation: Tensor, steps_back: Tensor) -> Tensor:
+        """Gives the update [G, d] from n neighbours' cached keys [n, G, a] and values [n, G, relations, d]."""
+        near = functional.leaky_relu(query + keys, 0.2).transpose(0, 1)  # [G, n, a]
+        scores = near @ self._score + self._distance[:, steps_back + self._future]
+        attention = scores.softmax(1).transpose(0, 1)  # [n, G, heads]
+        if self._share:
+            attention = attention / (relation.unsqueeze(0) == relation.unsqueeze(1)).sum(1)[:, None, None]
+        picked = values[torch.arange(len(relation)), :, relation]  # [n, G, d]
+        parts = picked.view(*attention.shape, -1) * attention.unsqueeze(-1)
+        return functional.gelu(parts.sum(0).flatten(1))
+
+    def norm(self, nodes: Tensor) -> Tensor:
+        """Gives nodes [G, d] at mean 0 and deviation 1, each graph's on its own scale."""
+        return functional.layer_norm(nodes, nodes.shape[1:], eps=self._least) * self._scale + self._shift
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([part.detach() for part in parts]).contiguous()

@@ -51,12 +51,12 @@ class Stream:
 
     def __init__(self, model: LiveModel) -> None:
         self._model = model
-        self._graphs = [GraphState(cast(SpeakerGraph, graph)) for graph in model.graphs]
+        self._graphs = GraphState([cast(SpeakerGraph, graph) for graph in model.graphs])
         self._numbers: OrderedDict[str, int] = OrderedDict()  # utterance id -> node number, while it can be revised
 
     def __len__(self) -> int:
         """How many utterances there were, forgotten ones among them."""
-        return len(self._graphs[0])
+        return len(self._graphs)
 
     def append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
         """Adds an utterance that has just ended and judges it.
@@ -75,9 +75,7 @@ class Stream:
     @torch.no_grad()
     def preview(self, speaker: int | None, features: Mapping[str, Tensor]) -> Judgement:
         """Judges an utterance as if it ended now, and adds nothing."""
-        nodes = self._nodes(features)
-        states = [graph.preview(node, speaker) for graph, node in zip(self._graphs, nodes, strict=True)]
-        return self._judge(states, len(self), features)
+        return self._judge(self._graphs.preview(self._nodes(features), speaker), len(self), features)
 
     @torch.no_grad()
     def why(self, speaker: int | None, features: Mapping[str, Tensor]) -> Why:
@@ -97,10 +95,7 @@ class Stream:
         turns = {}
         for name, number in self._numbers.items():
             if number >= len(self) - cast(SpeakerGraph, self._model.graphs[0]).window:
-                states = [
-                    graph.preview(node, speaker, unheard=number)
-                    for graph, node in zip(self._graphs, nodes, strict=True)
-                ]
+                states = self._graphs.preview(nodes, speaker, unheard=number)
                 without = self._judge(states, len(self), features).probabilities
                 turns[name] = float(judged[label] - without[label])
         return Why(modalities, turns)
@@ -112,30 +107,23 @@ class Stream:
         None, and nothing changes, where it is unknown, forgotten, or too old to matter to a future one.
         """
         number = self._numbers.get(utterance_id)
-        if number is None or not self._graphs[0].holds(number):
-            return None
-        states = []
-        for graph, node in zip(self._graphs, self._nodes(features), strict=True):
-            state = graph.revise(number, node, speaker)
-            assert state is not None  # noqa: S101  # all graphs hold the same nodes
-            states.append(state)
-        return self._judge(states, number, features)
+        states = None if number is None else self._graphs.revise(number, self._nodes(features), speaker)
+        return None if number is None or states is None else self._judge(states, number, features)
 
     def forget(self, speaker: int) -> int:
         """Removes all trace of a speaker; gives how many remembered utterances that were."""
-        counts = [graph.forget(speaker) for graph in self._graphs]
-        self._numbers = OrderedDict((k, n) for k, n in self._numbers.items() if self._graphs[0].holds(n))
-        return counts[0]  # all graphs hold the same nodes
+        count = self._graphs.forget(speaker)
+        self._numbers = OrderedDict((k, n) for k, n in self._numbers.items() if self._graphs.holds(n))
+        return count
 
     def reset(self) -> None:
         """Forgets the whole conversation."""
-        for graph in self._graphs:
-            graph.reset()
+        self._graphs.reset()
         self._numbers.clear()
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives the state: per graph tensors and integers, and the ids of the utterances that can be revised."""
-        graphs = [graph.to_dict() for graph in self._graphs]
+        """Gives the state: tensors and integers of the graphs, and the ids of the utterances that can be revised."""
+        graphs = self._graphs.to_dict()
         return {"modalities": self._model.modalities, "graphs": graphs, "numbers": dict(self._numbers)}
 
     def load_dict(self, saved: Mapping[str, Any]) -> None:
@@ -144,25 +132,23 @@ class Stream:
         Raises:
             ValueError: it comes from another model.
         """
-        if tuple(saved["modalities"]) != self._model.modalities or len(saved["graphs"]) != len(self._graphs):
+        if tuple(saved["modalities"]) != self._model.modalities:
             raise ValueError("the saved state comes from a model of other modalities")
-        for graph, own in zip(self._graphs, saved["graphs"], strict=True):
-            graph.load_dict(own)
+        self._graphs.load_dict(saved["graphs"])
         self._numbers = OrderedDict(saved["numbers"])
 
     @torch.no_grad()
-    def _append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> list[Tensor]:
+    def _append(self, utterance_id: str, speaker: int | None, features: Mapping[str, Tensor]) -> Tensor:
         if utterance_id in self._numbers:
             raise ValueError(f"utterance {utterance_id} is in the conversation already: revise it instead")
-        nodes = self._nodes(features)
-        states = [graph.append(node, speaker) for graph, node in zip(self._graphs, nodes, strict=True)]
+        states = self._graphs.append(self._nodes(features), speaker)
         self._numbers[utterance_id] = len(self) - 1
-        if len(self._numbers) > self._graphs[0].reach:
+        if len(self._numbers) > self._graphs.reach:
             self._numbers.popitem(last=False)
         return states
 
-    def _nodes(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """Gives each modality's vector [d] of an utterance, as it enters the graph."""
+    def _nodes(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Gives the vectors [G, d] of an utterance, as they enter the graphs."""
         values, present = {}, {}
         for spec in self._model.specs:
             value = features.get(spec.id)
@@ -174,17 +160,17 @@ class Stream:
             values[spec.id] = torch.zeros(1, spec.dimension) if value is None else value.detach().float().unsqueeze(0)
             values[spec.id] = values[spec.id].to(device)
             present[spec.id] = torch.tensor([value is not None], device=device)
-        return list(self._model.nodes(values, present)[0].unbind(0))
+        return self._model.nodes(values, present)[0]
 
     @torch.no_grad()
-    def _judge(self, states: list[Tensor], number: int, features: Mapping[str, Tensor]) -> Judgement:
-        stacked = torch.stack(states).unsqueeze(0)
+    def _judge(self, states: Tensor, number: int, features: Mapping[str, Tensor]) -> Judgement:
+        stacked = states.unsqueeze(0)
         brought = {spec.modality for spec in self._model.specs if spec.id in features}
         present = torch.tensor([[m in brought for m in self._model.modalities]], device=stacked.device)
         probabilities = self._model.judge(stacked, present)[0].softmax(-1).cpu()
         return Judgement(
             probabilities,
-            self._graphs[0].heard(number),
+            self._graphs.heard(number),
             tuple(m for m in self._model.modalities if m in brought),
             tuple(m for m in self._model.modalities if m not in brought),
             self._affect(stacked),

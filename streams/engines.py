@@ -11,6 +11,7 @@ asks for:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -75,8 +76,13 @@ def _whisper(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) 
         language=None if settings.language == AUTO else settings.language,
         beam_size=settings.beam_size,
         compute_type=settings.compute_type,
-        cpu_threads=settings.threads,
+        cpu_threads=settings.threads or min(4, max(1, processors() // 2)),
     )
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _text(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) -> Engine:

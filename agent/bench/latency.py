@@ -40,6 +40,7 @@ from mer_agent.config.settings import AUTO, AgentSettings, MqttSettings, Segment
 from mer_agent.encoders import weights
 from mer_agent.errors import FaultError, MediaError
 from mer_agent.segmenter import SpeechCutter
+from mer_agent.streams.engines import processors
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ
 from mer_agent.streams.vad import SileroVad
@@ -111,7 +112,7 @@ def latency(
         "media_s": whole_s,
         "ends": len(ends_s),
         "words": settings.transcriber.weights,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": processors(),
         **compare(ends_s, heard),
     }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 from mer_agent.config.settings import MqttSettings, Settings
 from mer_agent.errors import FaultError
 from mer_agent.run import replay
+from mer_agent.streams.engines import processors
 from mer_agent.streams.replay import open_media
 from mer_agent.terminal import report
 
@@ -47,7 +47,7 @@ def throughput(settings: Settings, media: Path, runs: int = 3) -> dict[str, Any]
         "utterances": middle["utterances"],
         "media_s": middle["media_s"],
         "words": settings.transcriber.weights,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": processors(),
         "runs": measured,
     }
 

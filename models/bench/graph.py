@@ -79,5 +79,5 @@ def _bench(
 
 def _copy(stream: Stream) -> Stream:
     """Gives a copy of all that a stream holds, beside the model that it shares."""
-    parts = [stream._model, *stream._model.graphs]
+    parts = [stream._model, *stream._graphs._rounds]
     return copy.deepcopy(stream, {id(part): part for part in parts})

@@ -93,5 +93,5 @@ def test_there_and_back(members: list[ARIIGCN], talk: Batch, tmp_path) -> None:
 def test_a_member_more_or_less_does_not_fit_the_card(members: list[ARIIGCN], tmp_path) -> None:
     stream = Ensemble.of(members).stream()
     stream.append("u", 0, {"text/t@1": torch.ones(5)})
-    with pytest.raises(ValueError, match="other modalities"):
+    with pytest.raises(ValueError, match="another shape"):
         members[0].stream().load_dict(stream.to_dict())

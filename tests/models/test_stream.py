@@ -132,7 +132,7 @@ def test_a_forgotten_speaker_leaves_nothing_behind():
         stream.append("c", 0, {"text/t@1": torch.zeros(5)})
         stream.preview(1, {"text/t@1": torch.full((5,), word)})
         stream.forget(1)
-    first, second = (graph.__dict__ for graph in (streams[0]._graphs[0], streams[1]._graphs[0]))
+    first, second = (stream._graphs.__dict__ for stream in streams)
     for name in ("_inputs", "_states", "_keys", "_values", "_speakers", "_alive"):
         left, right = (torch.stack(x) if isinstance(x, list) else x for x in (first[name], second[name]))
         assert torch.equal(left, right), name
@@ -174,9 +174,8 @@ def test_memory_does_not_grow():
         stream.append(f"u{i}", i % 3, {"audio/a@1": torch.ones(3)})
         if i > 50:
             saved = stream.to_dict()
-            graph = stream._graphs[0]
-            rows = graph._inputs.shape[0]
-            sizes.add((len(saved["graphs"][0]["inputs"]), len(saved["numbers"]), rows))
+            rows = stream._graphs._inputs.shape[0]
+            sizes.add((len(saved["graphs"]["inputs"]), len(saved["numbers"]), rows))
     assert sizes == {(WINDOW * 3, WINDOW * 2, WINDOW * 12)}
     assert len(stream) == 400
 
