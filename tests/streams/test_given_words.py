@@ -10,7 +10,7 @@ import pytest
 from support.streams_fakes import a_segment
 
 from mer_agent.config.settings import TranscriberSettings
-from mer_agent.errors import ConfigError, MediaError
+from mer_agent.errors import MediaError
 from mer_agent.streams import engines
 from mer_agent.streams.given_words import Given, GivenWord, GivenWords
 
@@ -54,18 +54,3 @@ def test_a_broken_file_is_refused_without_quoting_it(tmp_path: Path, line: str) 
     with pytest.raises(MediaError, match="line 1") as caught:
         GivenWords(path)
     assert "secret" not in str(caught.value)
-
-
-def test_an_engine_that_nobody_brings_is_named_with_those_that_are_there() -> None:
-    with pytest.raises(ConfigError, match="there is faster-whisper, text"):
-        engines.create(TranscriberSettings(engine="moonshine"), lambda name: Path(name))
-
-
-def test_a_package_can_bring_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint, EntryPoints
-
-    points = EntryPoints([EntryPoint("mine", "support.streams_fakes:ScriptedTranscriber", engines.GROUP)])
-    monkeypatch.setattr(engines, "entry_points", lambda **chosen: points.select(**chosen))
-    with pytest.raises(TypeError):  # it was found and called, with settings and weights
-        engines.create(TranscriberSettings(engine="mine"), lambda name: Path(name))
-    assert engines.names() == ["faster-whisper", "mine", "text"]
