@@ -198,11 +198,13 @@ def _shared(place: Place, feature: str, base: Path, trained: Path) -> TextEmotio
 def parts(state: Mapping[str, Tensor], without: int | None) -> list[dict[str, Tensor]]:
     """Gives the adapters in what was shipped, their tensors by name; one only if `without` is given.
 
+    They come in order: a file's tensors don't, and what is added up in another order is another number.
+
     Raises:
         WeightsError: there is no adapter that left this part out.
     """
     found: dict[int, dict[str, Tensor]] = {}
-    for key, value in state.items():
+    for key, value in sorted(state.items()):
         part, _, name = key.partition(".")
         found.setdefault(int(part), {})[name] = value
     if without is None:

@@ -7,7 +7,7 @@ from support import tiny_mpnet
 
 from mer_agent.encoders import shipped, turns
 from mer_agent.encoders.base import Encoder
-from mer_agent.encoders.text_emotion import HEARD, TextEmotionEncoder
+from mer_agent.encoders.text_emotion import HEARD, TextEmotionEncoder, parts
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import Transcript, Turn, Utterance
 
@@ -129,6 +129,21 @@ def test_odd_words_give_finite_numbers(encoder, text):
 def test_a_speech_is_cut_at_the_budget(encoder):
     once, twice = encoder.encode([said("well " * 300), said("well " * 600)])
     assert torch.equal(once, twice)
+
+
+def test_adapters_add_up_to_the_same_numbers_in_whatever_order_a_file_gives_them(folders, monkeypatch):
+    base, trained = folders
+    load, rows = shipped.load, []
+    for turned in (False, True):
+
+        def in_order(name, folder, turned=turned):
+            state, card = load(name, folder)
+            return dict(sorted(state.items(), reverse=turned)), card
+
+        monkeypatch.setattr(shipped, "load", in_order)
+        rows += TextEmotionEncoder("cpu", base=base, trained=trained).encode([said("yes")], [PAST])
+        assert list(parts(in_order("text", trained)[0], None)[0]) == sorted(parts(load("text", trained)[0], None)[0])
+    assert torch.equal(*rows)
 
 
 def test_one_part_and_the_mean_of_all_differ(folders, encoder):
