@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mer_agent.aligner import with_words
-from mer_agent.encoders.base import Encoder, hears_recogniser
+from mer_agent.encoders.base import Encoder, forget, hears_recogniser
 from mer_agent.percept import Percept, Reader, encode
 from mer_agent.streams.speakers import SpeakerGuess, SpeakerTracker
 from mer_agent.streams.types import MODALITIES, Prediction, Transcript, Turn, Utterance
@@ -100,6 +100,7 @@ class Conversation:
         self._stream = stream
         self._why = why
         self._abstain_below = abstain_below
+        self._all = tuple(encoders)
         self._listeners = tuple(encoder for encoder in encoders if hears_recogniser(encoder))
         self._encoders = tuple(
             encoder for encoder in encoders if encoder.modality != "text" and not hears_recogniser(encoder)
@@ -160,6 +161,7 @@ class Conversation:
         self._stream.forget(speaker)
         self._speakers.forget(speaker)
         self._reader.forget()
+        self._forget_encoded()
         self._past = [(number, turn) for number, turn in self._past if turn.speaker != speaker]
         self._judged = OrderedDict(
             (id_, judged) for id_, judged in self._judged.items() if judged.prediction.utterance.speaker != speaker
@@ -172,6 +174,12 @@ class Conversation:
         self._reader.reset()
         self._past.clear()
         self._judged.clear()
+        self._forget_encoded()
+
+    def _forget_encoded(self) -> None:
+        """Whose turns an encoder remembers nobody knows, so it forgets all of them; it reads them again."""
+        for encoder in self._all:
+            forget(encoder)
 
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
         past = self._past_turns()

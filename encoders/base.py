@@ -24,7 +24,7 @@ ENTRY_POINTS = "mer_agent.encoders"
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns a batch of utterances into features; stateless, so the same utterance always gives the same vector."""
+    """Turns a batch of utterances into features; the same utterance always gives the same vector."""
 
     feature: str
     """Feature id, such as `audio/ge2e@1`."""
@@ -55,6 +55,14 @@ def hears_recogniser(encoder: Encoder) -> bool:
     An encoder says so by a true attribute `hears_recogniser`; before that it has to manage without.
     """
     return encoder.modality == "audio" and bool(getattr(encoder, "hears_recogniser", False))
+
+
+def forget(encoder: Encoder) -> None:
+    """Lets an encoder forget what it remembers of utterances so as not to encode them twice.
+
+    An encoder that remembers any has a method `forget`.
+    """
+    getattr(encoder, "forget", lambda: None)()
 
 
 def limit_threads(threads: int) -> None:

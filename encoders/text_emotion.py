@@ -146,6 +146,10 @@ class TextEmotionEncoder:
         means = {tokens: functional.normalize(states.float().mean(0), dim=-1).cpu() for tokens, states in alone.items()}
         return [means[tokens].clone() if tokens else None for tokens in said]
 
+    def forget(self) -> None:
+        """Forgets the turns that were read."""
+        self._recent.clear()
+
     def _spoken_before(self, said: Sequence[Turn], at: int) -> int:
         """How many turns with a known word there are before this one."""
         return sum(bool(self._words(turn.text.strip())) for turn in said[:at])

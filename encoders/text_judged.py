@@ -77,3 +77,7 @@ class JudgedTextEncoder:
         """
         rows = self._adapted.encode(utterances, past_turns)
         return [None if row is None else self._judge(row.unsqueeze(0))[0].clone() for row in rows]
+
+    def forget(self) -> None:
+        """Forgets the turns that were read."""
+        self._adapted.forget()

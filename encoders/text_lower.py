@@ -40,6 +40,10 @@ class LowerTextEncoder:
         """Gives [768] float32 on the CPU for each utterance; `past_turns` is not read."""
         return self._adapted.lower(utterances)
 
+    def forget(self) -> None:
+        """Forgets the turns that were read."""
+        self._adapted.forget()
+
     def encode_texts(self, texts: Sequence[str]) -> list[Tensor | None]:
         """Gives the vector of each text, None for one without a known word."""
         return self.encode([Utterance("", None, 0, 1, transcript=Transcript(text)) for text in texts])

@@ -93,6 +93,10 @@ class VoiceEncoder:
         """Gives the embedding of each sound (float32 [n], 16 kHz). Their windows run as one batch."""
         return [None if heard is None else heard[0].clone() for heard in self._hear(sounds)]
 
+    def forget(self) -> None:
+        """Forgets the voices that were heard."""
+        self._recent = ()
+
     def summaries(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
         """Gives mean and deviation over time of the second and the third layer's states, [1024], of each sound."""
         return [None if heard is None else heard[1].clone() for heard in self._hear(sounds)]

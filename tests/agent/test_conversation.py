@@ -29,6 +29,9 @@ class Alternating:
     def forget(self, speaker: int) -> bool:
         return True
 
+    def reset(self) -> None:
+        self.calls = -1
+
 
 def utterance(number: int, text: str = "hello") -> Utterance:
     return Utterance(
@@ -262,6 +265,25 @@ def test_guesses_at_the_same_words_read_them_once() -> None:
     setup.conversation.forget(7)
     setup.conversation.preview(one, setup.conversation.hear(one))
     assert len(setup.text.seen) == 2, "what somebody who is forgotten said isn't kept"
+
+
+def test_encoders_forget_with_the_conversation() -> None:
+    class Remembers(FakeEncoder):
+        forgotten = 0
+
+        def forget(self) -> None:
+            self.forgotten += 1
+
+    encoders = [
+        Remembers("text/mpnet@1", "text"),
+        Remembers(SPEAKER_FEATURE, "audio"),
+        FakeEncoder("face/f@1", "visual"),
+    ]
+    stream = FakeStream([[0.9, 0.1]])
+    conversation = Conversation(stream, encoders, Alternating(), labels=LABELS, label_set="two", model="fake")
+    conversation.forget(1)
+    conversation.reset()
+    assert [encoder.forgotten for encoder in encoders[:2]] == [2, 2]
 
 
 def test_words_whose_encoding_failed_are_tried_again() -> None:

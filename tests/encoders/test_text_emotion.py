@@ -80,6 +80,14 @@ def test_it_remembers_a_bounded_number_of_turns(encoder):
     assert len(encoder._recent) <= 64
 
 
+def test_it_forgets_what_was_said(encoder):
+    before = encoder.encode([said("what a day")], [PAST])
+    assert encoder._recent
+    encoder.forget()
+    assert not encoder._recent
+    assert torch.equal(*before, *encoder.encode([said("what a day")], [PAST]))
+
+
 def test_the_past_counts_and_who_spoke_counts(encoder):
     (alone,) = encoder.encode([said("yes")])
     (after,) = encoder.encode([said("yes")], [PAST])

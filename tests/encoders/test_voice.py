@@ -49,6 +49,19 @@ class TestRealWeights:
         assert float(found.norm()) == pytest.approx(1, abs=1e-5)
         assert not found.requires_grad
 
+    def test_hears_a_sound_once_and_forgets_it_when_told(
+        self, encoder: VoiceEncoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        runs, run = [], encoder._run
+        monkeypatch.setattr(encoder, "_run", lambda sounds: runs.append(len(sounds)) or run(sounds))
+        sound = voices.speech(2)
+        for forgets in (False, False, True):
+            if forgets:
+                encoder.forget()
+                assert not encoder._recent
+            assert encoder.summaries([sound])[0] is not None
+        assert runs == [1, 0, 1]
+
     def test_a_batch_gives_what_each_gives_alone(self, encoder: VoiceEncoder) -> None:
         sounds = [
             voices.sample(0),
