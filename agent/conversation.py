@@ -100,7 +100,7 @@ class Conversation:
         self._stream = stream
         self._why = why
         self._abstain_below = abstain_below
-        self._all = tuple(encoders)
+        self._every_encoder = tuple(encoders)
         self._listeners = tuple(encoder for encoder in encoders if hears_recogniser(encoder))
         self._encoders = tuple(
             encoder for encoder in encoders if encoder.modality != "text" and not hears_recogniser(encoder)
@@ -178,7 +178,7 @@ class Conversation:
 
     def _forget_encoded(self) -> None:
         """Whose turns an encoder remembers nobody knows, so it forgets all of them; it reads them again."""
-        for encoder in self._all:
+        for encoder in self._every_encoder:
             forget(encoder)
 
     def _append(self, utterance: Utterance, heard: Percept) -> Prediction:
