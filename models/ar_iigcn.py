@@ -69,6 +69,9 @@ class Shape:
     """Whether each subset of the modalities has a temperature of its own: a face alone is not as sure as all three."""
     members: int = 1
     """How many such models judge together (`ensemble.Ensemble`)."""
+    beside: str = ""
+    """The feature whose encoder's own judge has a say beside an ensemble's graphs; none if empty."""
+    beside_weight: float = 0.0
 
 
 class ARIIGCN(nn.Module):
@@ -122,7 +125,7 @@ class ARIIGCN(nn.Module):
         if self.training:
             affect = self.rate(stacked)
             modal = torch.stack([head(state) for head, state in zip(self.modal_heads, states, strict=True)], 1)
-        logits = self.judge(stacked, presence(batch.present, self.specs))
+        logits = self.judge(stacked, batch.features, batch.present)
         return Output(logits, affect, torch.stack(spaces, 1), stacked, modal)
 
     def nodes(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
@@ -141,12 +144,18 @@ class ARIIGCN(nn.Module):
             raise RuntimeError("model.eval() first: dropout would make a live conversation random")
         return Stream(self)
 
-    def judge(self, states: Tensor, present: Tensor | None = None) -> Tensor:
-        """Gives the logits [N, C] of the graphs' states [N, M, d]; `present` [N, M] tells which modalities were there.
+    def judge(
+        self,
+        states: Tensor,
+        features: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Gives the logits [N, C] of the graphs' states [N, M, d]; `present` tells which features were there.
 
-        Without it, the subsets' own temperatures don't count.
+        Without it, the subsets' own temperatures don't count. The features themselves were read before the graphs.
         """
-        return tempered(self.classifier(self.fusion(states)), self.temperature, self.temperatures, present)
+        there = None if present is None else presence(present, self.specs)
+        return tempered(self.classifier(self.fusion(states)), self.temperature, self.temperatures, there)
 
     def rate(self, states: Tensor) -> Tensor:
         """Gives valence, activation and dominance [N, 3] of the graphs' states [N, M, d], as `Output.affect` has it."""

@@ -5,14 +5,19 @@ less when the sound does, and knows better how sure it is. To the conversation t
 
     members k = 1 ... K, modalities m = 1 ... M
     nodes, states        [N, K * M, d]   member by member
-    logits               log( 1/K sum_k softmax(logits_k) ) / temperature          [N, C]
+    p                    1/K sum_k softmax(logits_k)                               [N, C]
+    logits               ( (1 - w) log p + w log q ) / temperature                 [N, C]
+
+q is what the judge says that learned together with an encoder, of the utterance's vector and without a graph
+(`Shape.beside`). It errs in other ways than the graphs do. Where the feature is absent, w is 0, as in models without
+such a judge.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +25,16 @@ from torch import Tensor, nn
 from mer_agent.models.ar_iigcn import ARIIGCN, Output, Shape, tempered
 from mer_agent.models.batch import Batch, FeatureSpec, presence
 from mer_agent.models.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A linear judge [C, dimension] of one feature, and its share of the say."""
+
+    feature: str
+    share: float
+    weight: Tensor
+    bias: Tensor
 
 
 class Ensemble(nn.Module):
@@ -31,14 +46,21 @@ class Ensemble(nn.Module):
         members = [ARIIGCN(specs, classes, shape) for _ in range(shape.members)]
         self.members = nn.ModuleList(members)
         self.specs, self.classes, self.modalities = members[0].specs, classes, members[0].modalities
+        widths = [spec.dimension for spec in specs if spec.id == shape.beside]
+        self.beside = nn.Linear(widths[0], classes) if widths else None
         self.temperature = nn.Buffer(torch.ones(()))
         self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
 
     @classmethod
-    def of(cls, members: Sequence[ARIIGCN]) -> Ensemble:
+    def of(cls, members: Sequence[ARIIGCN], beside: Beside | None = None) -> Ensemble:
         """Gives an ensemble of models that were trained alike; it has to be calibrated anew."""
         first = members[0]
-        ensemble = cls(first.specs, first.classes, replace(first.shape, members=len(members)))
+        shape = replace(first.shape, members=len(members))
+        if beside is not None:
+            shape = replace(shape, beside=beside.feature, beside_weight=beside.share)
+        ensemble = cls(first.specs, first.classes, shape)
+        if beside is not None:
+            ensemble.beside.load_state_dict({"weight": beside.weight, "bias": beside.bias})
         for own, member in zip(ensemble._models, members, strict=True):
             own.load_state_dict(member.state_dict())
             own.temperature.fill_(1.0)
@@ -59,16 +81,36 @@ class Ensemble(nn.Module):
         """Gives the logits of every utterance of the batch's dialogues."""
         outputs = [member(batch) for member in self._models]
         spaces, states = (torch.cat([getattr(each, name) for each in outputs], 1) for name in ("spaces", "states"))
-        return Output(self.judge(states, presence(batch.present, self.specs)), spaces=spaces, states=states)
+        return Output(self.judge(states, batch.features, batch.present), spaces=spaces, states=states)
 
     def nodes(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Gives each utterance's vectors [N, K * M, d], as they enter the graphs."""
         return torch.cat([member.nodes(features, present) for member in self._models], 1)
 
-    def judge(self, states: Tensor, present: Tensor | None = None) -> Tensor:
-        """Gives the logits [N, C] of the graphs' states [N, K * M, d]; `present` [N, M] as in `ARIIGCN.judge`."""
+    def judge(
+        self,
+        states: Tensor,
+        features: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Gives the logits [N, C] of the graphs' states [N, K * M, d]; without features nobody has a say beside them.
+
+        `present` as in `ARIIGCN.judge`.
+        """
         each = torch.stack([m.judge(own).log_softmax(-1) for m, own in self._each(states)])  # [K, N, C]
-        return tempered(each.logsumexp(0) - math.log(len(each)), self.temperature, self.temperatures, present)
+        logits = each.logsumexp(0) - math.log(len(each))
+        there = None
+        if features is not None and present is not None:
+            logits = self._with_beside(logits, features, present)
+            there = presence(present, self.specs)
+        return tempered(logits, self.temperature, self.temperatures, there)
+
+    def _with_beside(self, logits: Tensor, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        if self.beside is None:
+            return logits
+        name, share = self.shape.beside, self.shape.beside_weight
+        said = self.beside(features[name]).log_softmax(-1)
+        return torch.where(present[name].unsqueeze(-1), torch.lerp(logits, said, share), logits)
 
     def rate(self, states: Tensor) -> Tensor:
         """Gives valence, activation and dominance [N, 3] of the graphs' states [N, K * M, d]: the members' mean."""

@@ -249,8 +249,13 @@ class JointFusion(nn.Module):
             sides = [tm, mt]
         return torch.stack([side.states[:, 0].float() for side in sides], 1)
 
-    def judge(self, states: Tensor, present: Tensor | None = None) -> Tensor:
-        """Gives the logits [N, C] of the states [N, M, d]; what was present (`present`, [N, M]) changes nothing."""
+    def judge(
+        self,
+        states: Tensor,
+        features: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Gives the logits [N, C] of the states [N, M, d]; the features and what was present change nothing."""
         if self.classifier is not None and len(self.modalities) > 1:
             logits: Tensor = self.classifier(states.flatten(1))
         else:

@@ -35,7 +35,8 @@ def _plain(model: Callable[..., nn.Module], **fixed: Any) -> Build:
 
 def _ar_iigcn(specs: Sequence[FeatureSpec], classes: int, sizes: dict[str, Any]) -> nn.Module:
     shape = Shape(**sizes)
-    return ARIIGCN(specs, classes, shape) if shape.members == 1 else Ensemble(specs, classes, shape)
+    many = shape.members > 1 or shape.beside
+    return Ensemble(specs, classes, shape) if many else ARIIGCN(specs, classes, shape)
 
 
 MODELS: dict[str, Build] = {

@@ -149,6 +149,10 @@ class Stream:
 
     def _nodes(self, features: Mapping[str, Tensor]) -> Tensor:
         """Gives the vectors [G, d] of an utterance, as they enter the graphs."""
+        return self._model.nodes(*self._as_batch(features))[0]
+
+    def _as_batch(self, features: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Gives values [1, dimension] and presence [1] of every feature that the model reads."""
         values, present = {}, {}
         for spec in self._model.specs:
             value = features.get(spec.id)
@@ -160,14 +164,13 @@ class Stream:
             values[spec.id] = torch.zeros(1, spec.dimension) if value is None else value.detach().float().unsqueeze(0)
             values[spec.id] = values[spec.id].to(device)
             present[spec.id] = torch.tensor([value is not None], device=device)
-        return self._model.nodes(values, present)[0]
+        return values, present
 
     @torch.no_grad()
     def _judge(self, states: Tensor, number: int, features: Mapping[str, Tensor]) -> Judgement:
         stacked = states.unsqueeze(0)
         brought = {spec.modality for spec in self._model.specs if spec.id in features}
-        present = torch.tensor([[m in brought for m in self._model.modalities]], device=stacked.device)
-        probabilities = self._model.judge(stacked, present)[0].softmax(-1).cpu()
+        probabilities = self._model.judge(stacked, *self._as_batch(features))[0].softmax(-1).cpu()
         return Judgement(
             probabilities,
             self._graphs.heard(number),

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import Batch, FeatureSpec
-from mer_agent.models.ensemble import Ensemble
+from mer_agent.models.ensemble import Beside, Ensemble
 
 SPECS = (FeatureSpec("text/t@1", "text", 5), FeatureSpec("audio/a@1", "audio", 3))
 SHAPE = Shape(dimension=8, hidden=8, heads=2, window=3, rates=True, tempered=True)
@@ -61,8 +61,9 @@ def test_its_temperatures_count_and_those_of_its_members_do_not(members: list[AR
     assert torch.allclose(ensemble(talk).logits[~alone], plain[~alone] / 2)
 
 
-def test_the_stream_equals_the_whole_dialogue(members: list[ARIIGCN], talk: Batch) -> None:
-    ensemble = Ensemble.of(members)
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_stream_equals_the_whole_dialogue(members: list[ARIIGCN], talk: Batch, beside: bool) -> None:
+    ensemble = Ensemble.of(members, beside_words() if beside else None)
     expected = ensemble(talk).logits.softmax(-1)
     stream = ensemble.stream()
     for i in range(TURNS):
@@ -78,8 +79,24 @@ def test_the_stream_equals_the_whole_dialogue(members: list[ARIIGCN], talk: Batc
     assert len(why.turns) == SHAPE.window
 
 
+def beside_words() -> Beside:
+    torch.manual_seed(4)
+    return Beside("text/t@1", 0.3, torch.randn(4, 5).half().float(), torch.randn(4).half().float())
+
+
+def test_a_judge_of_words_has_its_say_where_there_are_words(members: list[ARIIGCN], talk: Batch) -> None:
+    judge = beside_words()
+    plain = Ensemble.of(members)(talk).logits
+    ensemble = Ensemble.of(members, judge)
+    said = (talk.features["text/t@1"] @ judge.weight.T + judge.bias).log_softmax(-1)
+    there = talk.present["text/t@1"]
+    assert 0 < there.sum() < TURNS
+    assert torch.allclose(ensemble(talk).logits[there], (0.7 * plain + 0.3 * said)[there], atol=1e-5)
+    assert torch.equal(ensemble(talk).logits[~there], plain[~there])
+
+
 def test_there_and_back(members: list[ARIIGCN], talk: Batch, tmp_path) -> None:
-    ensemble = Ensemble.of([member.half().float() for member in members])
+    ensemble = Ensemble.of([member.half().float() for member in members], beside_words())
     facts = {"data": "", "terms": "", "figures": {}, "training": {}}
     path = checkpoint.save(tmp_path, ensemble, name="many", label_set="four", labels=tuple("abcd"), **facts)
     loaded, card = checkpoint.load_live(path)
