@@ -75,6 +75,7 @@ def _whisper(settings: TranscriberSettings, weights_dir: Callable[[str], Path]) 
         weights_dir(settings.weights),
         language=None if settings.language == AUTO else settings.language,
         beam_size=settings.beam_size,
+        emphasis=settings.emphasis,
         compute_type=settings.compute_type,
         cpu_threads=settings.threads or min(4, max(1, processors() // 2)),
     )

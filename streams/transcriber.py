@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_agent.errors import ConfigError, MissingExtraError, WeightsError
+from mer_agent.streams.emphasis import Emphatic, as_numpy
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Hearing, Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ _INVENTED = re.compile(
 )
 """What Whisper learned from subtitle files and says to noise; nobody says it in a conversation."""
 
+
+EMPHASIS = 0.15
+"""Probability of an exclamation mark from which one is written; see `emphasis`."""
 
 _WINDOWS_S = (15, 20, 30)
 """Lengths of sound that the encoder hears at once; Whisper was trained on the last."""
@@ -143,6 +147,8 @@ class Transcriber:
         model_dir: folder of a CTranslate2 Whisper model (`model.bin`, `config.json`, `tokenizer.json`, ...).
         language: code such as "en"; None lets the model find out for each segment (`_language`).
         beam_size: hypotheses kept while decoding; 1 is greedy.
+        emphasis: probability from which a sentence that would end with a full stop ends with an exclamation mark
+            (`emphasis.Emphatic`); at 1 the marks are the model's own.
         compute_type: CTranslate2's arithmetic; int8 is the fast one on a CPU.
         cpu_threads: cores that one segment may use.
         guards: when words are taken for invented.
@@ -161,6 +167,7 @@ class Transcriber:
         *,
         language: str | None = "en",
         beam_size: int = 1,
+        emphasis: float = EMPHASIS,
         compute_type: str = "int8",
         cpu_threads: int = 2,
         guards: Guards | None = None,
@@ -170,6 +177,7 @@ class Transcriber:
         self._model_dir = model_dir
         self._language = language
         self._beam_size = beam_size
+        self._emphasis = emphasis
         self._compute_type = compute_type
         self._cpu_threads = cpu_threads
         self._guards = guards or Guards()
@@ -277,15 +285,7 @@ class Transcriber:
 
     def _hearing(self, states: Any, samples: int) -> Hearing:
         """Gives what is kept of the encoder's states ([1, states, width], CTranslate2's), those of the sound alone."""
-        import ctranslate2  # faster-whisper brings it
-
-        if states.device != "cpu":
-            states = states.to_device(ctranslate2.Device.cpu)
-        if (
-            states.dtype != ctranslate2.DataType.float32
-        ):  # numpy doesn't know all kinds of numbers that models compute in
-            states = states.to(ctranslate2.DataType.float32)
-        own = np.asarray(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)].astype(np.float32)
+        own = as_numpy(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)]
         whole = min(len(own) // STEP_STATES, MOST_STEPS)
         steps = own[: whole * STEP_STATES].reshape(whole, STEP_STATES, own.shape[1]).mean(1)
         return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]), steps)
@@ -317,13 +317,18 @@ class Transcriber:
                 return self.last[1]
 
         try:
-            return ShortWindowModel(
+            model = ShortWindowModel(
                 str(self._model_dir),
                 device="auto",
                 compute_type=self._compute_type,
                 cpu_threads=self._cpu_threads,
                 local_files_only=True,
             )
+            full_stop, exclamation = (
+                model.hf_tokenizer.encode(mark, add_special_tokens=False).ids[-1] for mark in ".!"
+            )
+            model.model = Emphatic(model.model, full_stop, exclamation, self._emphasis)
+            return model
         except ValueError as error:  # such as a kind of arithmetic that this machine doesn't have
             raise ConfigError(f"transcriber: {error}") from error
         except RuntimeError as error:

@@ -354,6 +354,18 @@ async def test_real_words_of_the_recorded_session() -> None:
 
 
 @pytest.mark.real_weights
+async def test_real_words_stay_as_they_are_but_for_their_marks() -> None:
+    said = {}
+    segments = cut(SESSION / "audio-0.flac")
+    for likely in (1e-6, 1.0):
+        transcriber = Transcriber(needs.weights("whisper-base"), emphasis=likely)
+        said[likely] = [(await transcriber.transcribe(segment)).text for segment in segments]
+        transcriber.close()
+    assert any("." in text for text in said[1.0])
+    assert said[1e-6] == [text.replace(".", "!") for text in said[1.0]]
+
+
+@pytest.mark.real_weights
 async def test_real_noise_gives_no_words() -> None:
     transcriber = Transcriber(needs.weights("whisper-base"))
     hiss = np.random.default_rng(3).normal(0, 0.02, 48_000).astype(np.float32)
