@@ -106,7 +106,7 @@ def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -
     try:
         model = MODELS[card.model](card.features, len(card.labels), card.shape)
         model.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{weights} does not fit its card: {first}") from error
     return model.eval().requires_grad_(False), card

@@ -46,8 +46,8 @@ class Ensemble(nn.Module):
         members = [ARIIGCN(specs, classes, shape) for _ in range(shape.members)]
         self.members = nn.ModuleList(members)
         self.specs, self.classes, self.modalities = members[0].specs, classes, members[0].modalities
-        widths = [spec.dimension for spec in specs if spec.id == shape.beside]
-        self.beside = nn.Linear(widths[0], classes) if widths else None
+        widths = {spec.id: spec.dimension for spec in specs}
+        self.beside = nn.Linear(widths[shape.beside], classes) if shape.beside else None
         self.temperature = nn.Buffer(torch.ones(()))
         self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
 
@@ -59,7 +59,7 @@ class Ensemble(nn.Module):
         if beside is not None:
             shape = replace(shape, beside=beside.feature, beside_weight=beside.share)
         ensemble = cls(first.specs, first.classes, shape)
-        if beside is not None:
+        if beside is not None and ensemble.beside is not None:
             ensemble.beside.load_state_dict({"weight": beside.weight, "bias": beside.bias})
         for own, member in zip(ensemble._models, members, strict=True):
             own.load_state_dict(member.state_dict())
