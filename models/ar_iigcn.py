@@ -70,8 +70,10 @@ class Shape:
     members: int = 1
     """How many such models judge together (`ensemble.Ensemble`)."""
     beside: str = ""
-    """The feature whose encoder's own judge has a say beside an ensemble's graphs; none if empty."""
-    beside_weight: float = 0.0
+    """The feature of which a linear judge has a say beside an ensemble's graphs (`ensemble.Beside`); none if empty."""
+    beside_unless: str = ""
+    """Where this feature is present, it has none: what weighs words against a voice is the graphs."""
+    beside_share: float = 0.0
 
 
 class ARIIGCN(nn.Module):

@@ -8,9 +8,9 @@ less when the sound does, and knows better how sure it is. To the conversation t
     p                    1/K sum_k softmax(logits_k)                               [N, C]
     logits               ( (1 - w) log p + w log q ) / temperature                 [N, C]
 
-q is what the judge says that learned together with an encoder, of the utterance's vector and without a graph
-(`Shape.beside`). It errs in other ways than the graphs do. Where the feature is absent, w is 0, as in models without
-such a judge.
+q is what a linear judge says of one of the utterance's features, without a graph (`Shape.beside`). It is right less
+often, but errs in other ways. Where the feature is absent, w is 0, as in models without such a judge; and where another
+one is present that has to be weighed against it, such as the voice against the words (`Shape.beside_unless`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from mer_agent.models.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A linear judge [C, dimension] of one feature, and its share of the say."""
+    """A linear judge [C, dimension] of one feature, and its share of the say where another one is absent."""
 
     feature: str
+    unless: str
     share: float
     weight: Tensor
     bias: Tensor
@@ -57,7 +58,7 @@ class Ensemble(nn.Module):
         first = members[0]
         shape = replace(first.shape, members=len(members))
         if beside is not None:
-            shape = replace(shape, beside=beside.feature, beside_weight=beside.share)
+            shape = replace(shape, beside=beside.feature, beside_unless=beside.unless, beside_share=beside.share)
         ensemble = cls(first.specs, first.classes, shape)
         if beside is not None and ensemble.beside is not None:
             ensemble.beside.load_state_dict({"weight": beside.weight, "bias": beside.bias})
@@ -108,9 +109,9 @@ class Ensemble(nn.Module):
     def _with_beside(self, logits: Tensor, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         if self.beside is None:
             return logits
-        name, share = self.shape.beside, self.shape.beside_weight
-        said = self.beside(features[name]).log_softmax(-1)
-        return torch.where(present[name].unsqueeze(-1), torch.lerp(logits, said, share), logits)
+        said = self.beside(features[self.shape.beside]).log_softmax(-1)
+        asked = present[self.shape.beside] & ~present[self.shape.beside_unless]
+        return torch.where(asked.unsqueeze(-1), torch.lerp(logits, said, self.shape.beside_share), logits)
 
     def rate(self, states: Tensor) -> Tensor:
         """Gives valence, activation and dominance [N, 3] of the graphs' states [N, K * M, d]: the members' mean."""

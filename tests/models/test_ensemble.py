@@ -81,15 +81,15 @@ def test_the_stream_equals_the_whole_dialogue(members: list[ARIIGCN], talk: Batc
 
 def beside_words() -> Beside:
     torch.manual_seed(4)
-    return Beside("text/t@1", 0.3, torch.randn(4, 5).half().float(), torch.randn(4).half().float())
+    return Beside("text/t@1", "audio/a@1", 0.3, torch.randn(4, 5).half().float(), torch.randn(4).half().float())
 
 
-def test_a_judge_of_words_has_its_say_where_there_are_words(members: list[ARIIGCN], talk: Batch) -> None:
+def test_a_judge_of_words_has_its_say_where_there_is_no_voice(members: list[ARIIGCN], talk: Batch) -> None:
     judge = beside_words()
     plain = Ensemble.of(members)(talk).logits
     ensemble = Ensemble.of(members, judge)
     said = (talk.features["text/t@1"] @ judge.weight.T + judge.bias).log_softmax(-1)
-    there = talk.present["text/t@1"]
+    there = talk.present["text/t@1"] & ~talk.present["audio/a@1"]
     assert 0 < there.sum() < TURNS
     assert torch.allclose(ensemble(talk).logits[there], (0.7 * plain + 0.3 * said)[there], atol=1e-5)
     assert torch.equal(ensemble(talk).logits[~there], plain[~there])

@@ -10,11 +10,10 @@ from mer_agent.models.batch import Batch
 from mer_agent.models.data.datasets import Corpus
 from mer_agent.models.data.dialogues import Dialogue, Line
 from mer_agent.models.data.meld import MELD_LABELS
-from mer_agent.models.ensemble import Beside
 from mer_agent.models.live import live_figures, train_live
 from mer_agent.models.live.live_data import FACE, GE2E, LOWER, PROSODY, TEXT, VOICE, Mix, Pool, joined
 from mer_agent.models.live.live_data import filled as alone
-from mer_agent.models.live.train_live import RECIPE, LiveData, train
+from mer_agent.models.live.train_live import RECIPE, LiveData, judge_of_words, train
 
 SIZES = {TEXT: 12, LOWER: 12, GE2E: 6, VOICE: 6, PROSODY: 8, FACE: 6}
 SMALL = {**RECIPE.shape, "dimension": 16, "hidden": 16, "dropout": 0.1, "input_dropout": 0.0, "layers": 1}
@@ -139,18 +138,24 @@ def test_what_is_shipped_is_all_seeds_together(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_live, "load", lambda *args: data)
     monkeypatch.setattr(train_live, "RECIPE", replace(QUICK, epochs=1))
-    width = data.valid["meld"].features[TEXT].shape[1]
-    judge = Beside(TEXT, 0.2, torch.randn(7, width).half().float(), torch.zeros(7))
-    monkeypatch.setattr(train_live, "judge_of_words", lambda: judge)
     figures = train_live.train_all(tmp_path, tmp_path / "out", tmp_path, [0, 1], lambda line: None)
     loaded, card = checkpoint.load_live(tmp_path / "out" / "live.json")
     assert card.labels == MELD_LABELS
     assert (card.shape["members"], card.training["seeds"]) == (2, [0, 1])
+    judge = judge_of_words(data.pool, train_live.RECIPE)
     assert torch.equal(loaded.beside.weight, judge.weight)
     assert card.figures["meld_seeds"] == figures["meld_seeds"]
     again = live_figures.brief(live_figures.told(loaded, data.valid["meld"]))
     assert again == card.figures["valid"]["meld"]
     assert (tmp_path / "out" / "live-risk.png").stat().st_size > 1000
+
+
+def test_the_judge_of_words_has_learned(data):
+    judge = judge_of_words(data.pool, QUICK)
+    talks = data.pool.talks
+    said = (talks.features[TEXT] @ judge.weight.T + judge.bias).argmax(-1)
+    right = (said == talks.labels)[talks.present[TEXT] & (talks.labels >= 0)].float().mean()
+    assert right > 0.5
 
 
 def test_a_loss_that_is_no_number_is_told(data):
