@@ -136,7 +136,7 @@ class TranscriberSettings(Section):
     language: str = Field(default=AUTO, min_length=2, description="code such as en; auto: found out for each utterance")
     beam_size: int = Field(default=1, ge=1, le=10, description="hypotheses kept while decoding")
     emphasis: float = Field(
-        default=0.15, gt=0, le=1, description="likelihood from which a sentence ends with `!` instead of `.`; 1: never"
+        default=0.2, gt=0, le=1, description="likelihood from which a sentence ends with `!` instead of `.`; 1: never"
     )
     compute_type: str = Field(default="int8", description="arithmetic: int8, int8_float16, float16, float32")
     threads: int = Field(

@@ -8,9 +8,10 @@ less when the sound does, and knows better how sure it is. To the conversation t
     p                    1/K sum_k softmax(logits_k)                               [N, C]
     logits               ( (1 - w) log p + w log q ) / temperature                 [N, C]
 
-q is what a linear judge says of one of the utterance's features, without a graph (`Shape.beside`). It is right less
-often, but errs in other ways. Where the feature is absent, w is 0, as in models without such a judge; and where another
-one is present that has to be weighed against it, such as the voice against the words (`Shape.beside_unless`).
+q is what a linear judge says of one of the utterance's features, without a graph (`Shape.beside`), such as the judge
+that learned together with its encoder. It errs in other ways than the graphs. Where the feature is absent, w is 0, as
+in models without such a judge; and where another one is present that has to be weighed against it, such as the voice
+against the words (`Shape.beside_unless`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _INVENTED = re.compile(
 """What Whisper learned from subtitle files and says to noise; nobody says it in a conversation."""
 
 
-EMPHASIS = 0.15
+EMPHASIS = 0.2
 """Probability of an exclamation mark from which one is written; see `emphasis`."""
 
 _WINDOWS_S = (15, 20, 30)
