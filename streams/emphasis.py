@@ -1,11 +1,10 @@
 """Exclamation marks that a recogniser nearly wrote.
 
-Whisper ends a sentence with the likeliest mark, and that is a full stop, however it was said: of 160 clips of RAVDESS
-whisper-base gave angry ones an exclamation mark in one of five, most other emotions in fewer. But how likely it found
-one says how emphatic the voice was. From 0.15 on, half of the angry, fearful, disgusted and surprised clips have one, a
-quarter of the happy and sad ones, and no calm or neutral one, nor any sentence of a reading. A text encoder that
-learned from transcripts of people reads such marks as people write them: where the voice was raised. It costs nothing,
-since the likelihoods were computed anyway.
+Whisper ends a sentence with the likeliest mark, and that is a full stop, however it was said: of 320 clips of RAVDESS
+whisper-base gave 22 % of the angry ones an exclamation mark, and 9 to 15 % of the fearful, surprised, disgusted and
+happy ones. But how likely it found one says how emphatic the voice was. From 0.2 on, 52 % and 30 to 43 % have one, and
+still no calm or neutral clip. A text encoder that learned from what people wrote down reads such marks as people put
+them: where the voice was raised. They cost little, since the likelihoods were computed anyway.
 """
 
 from __future__ import annotations
