@@ -33,6 +33,7 @@ def compose(
     cases = []
     for one in composed.compose(composed.held_out(data_dir, HELD_OUT), folder, count, seed):
         trained = [{**alone[clip], voice.feature: voice.as_trained(clip)} for clip in one.clips]
-        truth = tuple(Truth.model_validate(turn.model_dump()) for turn in one.turns)
+        language = "en" if one.corpus == "ravdess" else "de"
+        truth = tuple(Truth.model_validate({**turn.model_dump(), "language": language}) for turn in one.turns)
         cases.append(Case(one.path, one.corpus, truth, tuple(trained)))
     return cases, voice

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mer_agent.encoders.base import Encoder, hears_recogniser
+from mer_agent.encoders.base import Encoder, hears_recogniser, languages
 from mer_agent.judging.truth import Truth
 from mer_agent.perception import Words
 from mer_agent.segmenter import Cutter, Speech
@@ -136,7 +136,13 @@ class GivenWords:
         own = [(one, w) for one, w in said if (one.start_ns, one.until_ns) == (segment.start_ns, segment.end_ns)]
         words: tuple[Word, ...] = tuple(word for _, word in own or said)
         heard = None if self._recogniser is None else await self._recogniser.transcribe(segment)
-        return Transcript(" ".join(word.text for word in words), words, hearing=heard.hearing if heard else None)
+        known = {one.language for one, _ in own or said}
+        return Transcript(
+            " ".join(word.text for word in words),
+            words,
+            language=known.pop() if len(known) == 1 else None,
+            hearing=heard.hearing if heard else None,
+        )
 
 
 class RememberedWords:
@@ -180,6 +186,7 @@ class RememberedEncoder:
     def __init__(self, encoder: Encoder, given: Mapping[Span, Tensor | None] | None = None) -> None:
         self.feature, self.modality, self.dimension = encoder.feature, encoder.modality, encoder.dimension
         self.hears_recogniser = hears_recogniser(encoder)
+        self.languages = languages(encoder)
         self._encoder = encoder
         self._given = dict(given or {})
         self._found: dict[object, Tensor | None] = {}

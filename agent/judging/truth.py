@@ -62,6 +62,8 @@ class Truth(BaseModel):
     label: str | None = None
     speaker: str | None = None
     text: str | None = None
+    language: str | None = None
+    """Code of the language of `text`, such as en; None is taken for one that the encoders read."""
     start_ns: Nanoseconds = 0
     end_ns: Nanoseconds | None = None
     words: tuple[GivenWord, ...] = ()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.fakes import FakeEncoder, FakeWords
 from support.streams_fakes import LoudnessVad, a_segment, bursts, chunked
 
+from mer_agent.encoders.base import languages
 from mer_agent.judging.gold import GivenCuts, GivenWords, RememberedEncoder, RememberedWords, Seated
 from mer_agent.judging.truth import Truth
 from mer_agent.segmenter import SpeechCutter
@@ -75,6 +76,20 @@ def test_the_words_of_a_turn_are_torn_where_it_is_cut() -> None:
     assert said(0, 4) == "one two three four", "a true utterance has its own words, whoever speaks beside it"
     assert said(2, 5) == "three four no wait"
     assert said(6, 7) == ""
+
+
+def test_words_are_in_the_language_of_the_truth() -> None:
+    words = GivenWords([truth(0, 2, text="ja", language="de"), truth(2, 4, text="yes", language="en")])
+    sound = np.zeros(2 * SAMPLE_RATE_HZ, np.float32)
+    assert [asyncio.run(words.transcribe(a_segment(at, sound))).language for at in (0, 2)] == ["de", "en"]
+    assert asyncio.run(words.transcribe(a_segment(0, np.tile(sound, 2)))).language is None, "nobody can say of both"
+
+
+def test_an_encoder_that_remembers_reads_the_same_languages() -> None:
+    encoder = FakeEncoder("text/any@1", "text")
+    assert languages(RememberedEncoder(encoder)) is None
+    encoder.languages = ("en",)
+    assert languages(RememberedEncoder(encoder).knowing({})) == {"en"}
 
 
 def test_nothing_is_found_twice() -> None:
