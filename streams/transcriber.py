@@ -1,6 +1,6 @@
 """What was said: words with their times, by Whisper on CTranslate2 (faster-whisper), in a thread of its own.
 
-Whisper invents words where nobody speaks. So it hears only segments in which speech was detected, decodes greedily at
+Whisper invents words where nobody speaks. So it hears only segments in which speech was detected, decodes at
 temperature 0 without a second try (the same sound always gives the same words), and what it says has to pass the
 guards below. Words that don't pass become an empty transcript: no words are better than invented ones.
 """
@@ -166,7 +166,7 @@ class Transcriber:
         model_dir: Path,
         *,
         language: str | None = "en",
-        beam_size: int = 1,
+        beam_size: int = 5,
         emphasis: float = EMPHASIS,
         compute_type: str = "int8",
         cpu_threads: int = 2,
