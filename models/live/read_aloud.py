@@ -3,7 +3,8 @@
     python -m mer_agent.models.live.read_aloud DATA_DIR [--checkpoint live] [--split test]
     python -m mer_agent.models.live.read_aloud DATA_DIR --count asr_errors.json
 
-The second counts on lines of the training split how the recogniser writes each word: what `asr_noise` puts in.
+The second counts on lines of the training split how the recogniser writes each word, in the form that `asr_noise`
+reads. (`asr_errors.json`, from which the shipped models learned, is an earlier and harsher count, by one voice.)
 
 Needs the programs flite and espeak-ng (packages of those names in Debian). Each line is read by one of `VOICES` in
 turn, with noise 35 or 20 dB below. Most voices are made of recorded people's speech (flite's), so they are understood
