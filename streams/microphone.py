@@ -36,8 +36,6 @@ MOST_CHANNELS = 16
 """A device that offers more is a virtual one: it is asked for one channel, and mixes better than an average would."""
 SLACK_S = 0.1
 """Room in the driver's buffer: a busy machine calls late. A block is given when it is full all the same."""
-_LATENCY_S = 2.0
-"""A driver that says that a block is older than this, or from the far future, doesn't know."""
 _STEP_NS = 1_000_000
 """Stamps are moved by no more than this at a block."""
 
@@ -134,6 +132,7 @@ class MicrophoneCapture:
         self.drift = DriftClock(rate_hz)
         self._early: deque[int] = deque(maxlen=64)
         self._latency_ns = 0
+        self._buffer_s = SLACK_S  # what was asked for, until the driver says what it gave
         self._samples = 0
         self._skipped_ns = 0
         self._begun = self._closed = False
@@ -152,6 +151,7 @@ class MicrophoneCapture:
                 callback=self._hear,
                 finished_callback=self._finished,
             )
+            self._buffer_s = self._stream.latency
             self._stream.start()
         except BaseException:
             self.close()
@@ -206,8 +206,11 @@ class MicrophoneCapture:
             return
         try:
             age_s = times.currentTime - times.inputBufferAdcTime
-            if not abs(age_s) < _LATENCY_S:
-                age_s = frames / self._rate_hz
+            block_s = frames / self._rate_hz
+            if not abs(age_s) <= block_s + self._buffer_s:
+                # Older than what the driver holds, or from the future: it doesn't know. PulseAudio's does so for the
+                # first second, by 0.4 s and more, and stamps that begin so are wrong for a quarter of a minute.
+                age_s = block_s
             now_ns = self._clock.now_ns()
             self.hear(block, now_ns, now_ns - int(age_s * NS_PER_S), lost=bool(status.input_overflow))
         except Exception as error:

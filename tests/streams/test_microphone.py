@@ -18,6 +18,7 @@ from support.pulse import Pulse, pulse_audio
 from mer_agent.errors import DeviceError, MissingExtraError
 from mer_agent.streams import microphone as module
 from mer_agent.streams.clock import RealClock, VirtualClock
+from mer_agent.streams.devices import DeviceInfo
 from mer_agent.streams.microphone import Microphone, MicrophoneCapture, microphones
 from mer_agent.streams.resampler import Resampler
 from mer_agent.streams.sound import Chunker
@@ -213,3 +214,20 @@ def test_a_driver_that_changes_its_mind_about_the_latency_moves_stamps_slowly_an
     assert np.abs(np.diff(starts) - 32_000_000).max() <= 1_100_000
     assert starts[0] == 700_000_000
     assert starts[-1] == pytest.approx(960_000_000 + (len(chunks) - 1) * 32_000_000, abs=1000)
+
+
+def test_a_block_that_is_older_than_the_drivers_buffer_is_not_believed() -> None:
+    chunks: list[AudioChunk] = []
+    clock = VirtualClock()
+    capture = MicrophoneCapture(clock, Chunker("audio-0"), 16_000, chunks.append)
+    stream = SimpleNamespace(latency=0.128, start=lambda: None)
+    capture.start(SimpleNamespace(InputStream=lambda **_: stream), DeviceInfo(0, "pulse", "", True, 16_000, 1))
+    sound = np.full((512, 1), 0.1, np.float32)
+    for number in range(1000):
+        clock.advance_to(1_000_000_000 + number * 32_000_000)
+        age_s = 0.43 if number < 30 else 0.0  # PulseAudio's, as it was measured; the sound itself came evenly
+        times = SimpleNamespace(currentTime=5.0, inputBufferAdcTime=5.0 - age_s)
+        capture._hear(sound, 512, times, SimpleNamespace(input_overflow=False))
+    assert capture.pulse.fault is None
+    moved_ns = chunks[-1].start_ns - chunks[0].start_ns - (len(chunks) - 1) * 32_000_000
+    assert abs(moved_ns) <= 32_000_000, "no more than the block that it is taken for"
