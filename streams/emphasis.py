@@ -14,12 +14,6 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-TINY = 1e-9
-"""A probability that is 0 in the model's arithmetic."""
-
 
 class Emphatic:
     """A Whisper model of CTranslate2 that writes `!` for `.` where it was likely enough; all else is the model's own.
@@ -33,7 +27,7 @@ class Emphatic:
 
     def __init__(self, model: Any, full_stop: int, exclamation: int, likely: float) -> None:
         self._model, self._full_stop, self._exclamation = model, full_stop, exclamation
-        self._odds = math.log(likely / (1 - likely)) if likely < 1 else math.inf
+        self._odds = likely / (1 - likely) if likely < 1 else math.inf
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -55,25 +49,12 @@ class Emphatic:
         marked, stopped = list(tokens), self._probabilities(features, prompt, tokens)
         for at in stops:
             shouted = self._probabilities(features, prompt, [*tokens[:at], self._exclamation])[at]
-            if math.log(max(shouted, TINY)) - math.log(max(stopped[at], TINY)) >= self._odds:
+            if shouted >= self._odds * stopped[at]:
                 marked[at] = self._exclamation
         return marked
 
     def _probabilities(self, features: Any, prompt: Sequence[int], tokens: Sequence[int]) -> Sequence[float]:
-        """Gives the probability of each token after those before it: all in one pass, so it costs little."""
+        """Gives the probability of each token after those before it: all in one pass."""
         start = list(prompt)[:-1]  # without "no timestamps": `align` puts it there itself
         (aligned,) = self._model.align(features, start, [list(tokens)], 2 * features.shape[1])
         return aligned.text_token_probs  # type: ignore[no-any-return]
-
-
-def as_numpy(values: Any) -> NDArray[np.float32]:
-    """Gives an array of CTranslate2's, from whatever device and of whatever kind of numbers."""
-    import ctranslate2  # faster-whisper brings it
-
-    if not isinstance(values, ctranslate2.StorageView):
-        return np.asarray(values, np.float32)
-    if values.device != "cpu":
-        values = values.to_device(ctranslate2.Device.cpu)
-    if values.dtype != ctranslate2.DataType.float32:  # numpy doesn't know all kinds of numbers that models compute in
-        values = values.to(ctranslate2.DataType.float32)
-    return np.asarray(values)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_agent.errors import ConfigError, MissingExtraError, WeightsError
-from mer_agent.streams.emphasis import Emphatic, as_numpy
+from mer_agent.streams.emphasis import Emphatic
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Hearing, Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class Transcriber:
 
     def _hearing(self, states: Any, samples: int) -> Hearing:
         """Gives what is kept of the encoder's states ([1, states, width], CTranslate2's), those of the sound alone."""
-        own = as_numpy(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)]
+        own = _as_numpy(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)]
         whole = min(len(own) // STEP_STATES, MOST_STEPS)
         steps = own[: whole * STEP_STATES].reshape(whole, STEP_STATES, own.shape[1]).mean(1)
         return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]), steps)
@@ -351,6 +351,19 @@ def _language(model: Any, sound: NDArray[np.float32]) -> tuple[str, dict[str, fl
     languages = {code: probabilities.get(code, 0.0) for code in (likeliest, "en")}
     foreign = languages[likeliest] > 0.5 and languages["en"] < 0.2
     return (likeliest if foreign else "en"), languages
+
+
+def _as_numpy(values: Any) -> NDArray[np.float32]:
+    """Gives an array of CTranslate2's, from whatever device and of whatever kind of numbers."""
+    import ctranslate2  # faster-whisper brings it
+
+    if not isinstance(values, ctranslate2.StorageView):
+        return np.asarray(values, np.float32)
+    if values.device != "cpu":
+        values = values.to_device(ctranslate2.Device.cpu)
+    if values.dtype != ctranslate2.DataType.float32:  # numpy doesn't know all kinds of numbers that models compute in
+        values = values.to(ctranslate2.DataType.float32)
+    return np.asarray(values)
 
 
 def _loudest_db(audio: NDArray[np.float32]) -> float:

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def count(data_dir: Path) -> dict[str, Any]:
-    """Gives the content of `asr_errors.json`: single words, never a sentence."""
+    """Gives how the recogniser writes words, as `asr_noise.read` takes it: single words, never a sentence."""
     dialogues = meld.read_dialogues(data_dir / "meld")
     said = [line.text for dialogue in dialogues if dialogue.split == "train" for line in dialogue.lines]
     some = random.Random(0).sample(said, COUNTED)  # noqa: S311
