@@ -134,7 +134,7 @@ class TranscriberSettings(Section):
     file: Path | None = Field(default=None, description="engine text: JSON lines with the words; empty: over MQTT")
     weights: str = Field(default="whisper-base", description="weights of the recogniser: whisper-base, whisper-tiny.en")
     language: str = Field(default=AUTO, min_length=2, description="code such as en; auto: found out for each utterance")
-    beam_size: int = Field(default=5, ge=1, le=10, description="hypotheses kept while decoding")
+    beam_size: int = Field(default=1, ge=1, le=10, description="hypotheses kept while decoding")
     emphasis: float = Field(
         default=0.2, gt=0, le=1, description="likelihood from which a sentence ends with `!` instead of `.`; 1: never"
     )

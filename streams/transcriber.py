@@ -1,6 +1,6 @@
 """What was said: words with their times, by Whisper on CTranslate2 (faster-whisper), in a thread of its own.
 
-Whisper invents words where nobody speaks. So it hears only segments in which speech was detected, decodes at
+Whisper invents words where nobody speaks. So it hears only segments in which speech was detected, decodes greedily at
 temperature 0 without a second try (the same sound always gives the same words), and what it says has to pass the
 guards below. Words that don't pass become an empty transcript: no words are better than invented ones.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_agent.errors import ConfigError, MissingExtraError, WeightsError
-from mer_agent.streams.emphasis import Emphatic
+from mer_agent.streams.emphasis import Emphatic, as_numpy
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Hearing, Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Transcriber:
         model_dir: Path,
         *,
         language: str | None = "en",
-        beam_size: int = 5,
+        beam_size: int = 1,
         emphasis: float = EMPHASIS,
         compute_type: str = "int8",
         cpu_threads: int = 2,
@@ -285,7 +285,7 @@ class Transcriber:
 
     def _hearing(self, states: Any, samples: int) -> Hearing:
         """Gives what is kept of the encoder's states ([1, states, width], CTranslate2's), those of the sound alone."""
-        own = _as_numpy(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)]
+        own = as_numpy(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)]
         whole = min(len(own) // STEP_STATES, MOST_STEPS)
         steps = own[: whole * STEP_STATES].reshape(whole, STEP_STATES, own.shape[1]).mean(1)
         return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]), steps)
@@ -351,19 +351,6 @@ def _language(model: Any, sound: NDArray[np.float32]) -> tuple[str, dict[str, fl
     languages = {code: probabilities.get(code, 0.0) for code in (likeliest, "en")}
     foreign = languages[likeliest] > 0.5 and languages["en"] < 0.2
     return (likeliest if foreign else "en"), languages
-
-
-def _as_numpy(values: Any) -> NDArray[np.float32]:
-    """Gives an array of CTranslate2's, from whatever device and of whatever kind of numbers."""
-    import ctranslate2  # faster-whisper brings it
-
-    if not isinstance(values, ctranslate2.StorageView):
-        return np.asarray(values, np.float32)
-    if values.device != "cpu":
-        values = values.to_device(ctranslate2.Device.cpu)
-    if values.dtype != ctranslate2.DataType.float32:  # numpy doesn't know all kinds of numbers that models compute in
-        values = values.to(ctranslate2.DataType.float32)
-    return np.asarray(values)
 
 
 def _loudest_db(audio: NDArray[np.float32]) -> float:

@@ -1,16 +1,12 @@
 """What words cost that a recogniser heard: MELD's lines, read aloud by speech synthesis, heard by whisper-base, judged.
 
     python -m mer_agent.models.live.read_aloud DATA_DIR [--checkpoint live] [--split test]
-    python -m mer_agent.models.live.read_aloud DATA_DIR --count asr_errors.json
-
-The second counts on lines of the training split how the recogniser writes each word, in the form that `asr_noise`
-reads. (`asr_errors.json`, from which the shipped models learned, is an earlier and harsher count, by one voice.)
 
 Needs the programs flite and espeak-ng (packages of those names in Debian). Each line is read by one of `VOICES` in
 turn, with noise 35 or 20 dB below. Most voices are made of recorded people's speech (flite's), so they are understood
 about as well as people who speak plainly; espeak-ng's are harder. None of them shouts, laughs or sighs, and so the
 recogniser writes none of the exclamation marks that a transcript has. The checkpoint reads words and the corpus's own
-prosody. It takes some fifteen minutes of two cores for the test split, or for `COUNTED` lines.
+prosody. It takes some fifteen minutes of two cores for the test split.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ import asyncio
 import itertools
 import json
 import multiprocessing
-import random
 import shutil
 import subprocess
 import sys
@@ -56,8 +51,6 @@ NOISE_DB = (-35.0, -20.0)
 QUIET_S = 0.3
 """Before and behind the words."""
 WORKERS = 2
-COUNTED = 2000
-"""Lines whose errors are counted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,32 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--checkpoint", default="live")
     parser.add_argument("--split", choices=("valid", "test"), default="test")
-    parser.add_argument("--count", type=Path, metavar="FILE", help="write the recogniser's errors there, and no more")
     options = parser.parse_args(arguments)
     for program in sorted({voice[0] for voice in VOICES}):
         if shutil.which(program) is None:
             raise InputError(f"{program} is not installed: apt-get install {program}")
-    if options.count:
-        found = count(options.data_dir)
-        options.count.write_text(json.dumps(found, sort_keys=True) + "\n", "utf-8")
-        sys.stdout.write(f"{found['words']} words, of which {found['percent_wrong']} % were replaced or left out\n")
-        return
     sys.stdout.write(json.dumps(judge(options.data_dir, options.checkpoint, options.split), indent=1) + "\n")
-
-
-def count(data_dir: Path) -> dict[str, Any]:
-    """Gives how the recogniser writes words, as `asr_noise.read` takes it: single words, never a sentence."""
-    dialogues = meld.read_dialogues(data_dir / "meld")
-    said = [line.text for dialogue in dialogues if dialogue.split == "train" for line in dialogue.lines]
-    some = random.Random(0).sample(said, COUNTED)  # noqa: S311
-    found: dict[str, Any] = asr_noise.count(list(zip(some, hear(some), strict=True)))
-    source = f"{RECOGNISER} on lines of MELD's training split, read aloud by models/live/read_aloud.py; words only"
-    return {"source": source, "utterances": COUNTED, "percent_wrong": wrong(found), **found}
-
-
-def wrong(counts: Any) -> float:
-    """Gives the share of words that were replaced or left out, in percent."""
-    return round(100 * asr_noise.Confusions(counts["heard"], counts["inserted"], counts["words"]).error_rate, 1)
 
 
 def judge(data_dir: Path, name: str, split: str) -> dict[str, Any]:
@@ -114,8 +86,9 @@ def judge(data_dir: Path, name: str, split: str) -> dict[str, Any]:
         for key, of in (("as written", corpus), ("as heard", train_live.reworded(corpus, dialogues, heard)))
     }
     pairs = list(zip(said, written, strict=True))
+    counts: Any = asr_noise.count(pairs)
     return {
-        "words_wrong": wrong(asr_noise.count(pairs)),
+        "words_wrong": round(100 * asr_noise.Confusions(**counts).error_rate, 1),
         "marks": marks(pairs),
         **scores,
     }

@@ -13,13 +13,8 @@ from mer_agent.streams.emphasis import Emphatic
 STOP, SHOUT, WORD = 3, 0, 7
 
 
-FEATURES = np.zeros((1, 750, 512), np.float32)
-PROMPT = [1, 2, 9]
-"""Start, language, and that no times are wanted."""
-
-
 class Model:
-    """Says two sentences, whose exclamation marks have probabilities of 0.1 and 0.3 where a full stop was before."""
+    """Says two sentences, whose exclamation marks have probabilities of 0.1 and 0.3."""
 
     device = "cpu"
 
@@ -28,38 +23,27 @@ class Model:
 
     def generate(self, features: Any, prompts: Any, **options: Any) -> list[Any]:
         self.asked = options
-        return [SimpleNamespace(sequences_ids=[[WORD, STOP, WORD, STOP]], scores=[-0.5], no_speech_prob=0.1)]
-
-    def align(self, features: Any, start: Any, texts: Any, frames: int) -> list[Any]:
-        assert (start, frames) == ([1, 2], 1500)
-        (tokens,) = texts
-        shouts = {1: 0.1, 3: 0.9 if SHOUT in tokens[:3] else 0.3}
-        said = [
-            {WORD: 1.0, SHOUT: shouts.get(at), STOP: 1 - shouts.get(at, 0)}[token] for at, token in enumerate(tokens)
-        ]
-        return [SimpleNamespace(text_token_probs=said)]
+        logits = np.zeros((4, 9), np.float32)
+        logits[[0, 2], WORD] = 9.0
+        logits[1, SHOUT], logits[1, STOP] = np.log([0.1, 0.9])
+        logits[3, SHOUT], logits[3, STOP] = np.log([0.3, 0.7])
+        told = {"logits": [list(logits)]} if options.get("return_logits_vocab") else {}
+        return [SimpleNamespace(sequences_ids=[[WORD, STOP, WORD, STOP]], scores=[-0.5], no_speech_prob=0.1, **told)]
 
 
 @pytest.mark.parametrize(
     ("likely", "marks"), [(0.05, [SHOUT, SHOUT]), (0.2, [STOP, SHOUT]), (0.4, [STOP, STOP]), (1.0, [STOP, STOP])]
 )
 def test_a_likely_exclamation_mark_is_written(likely: float, marks: list[int]) -> None:
-    (found,) = Emphatic(Model(), STOP, SHOUT, likely).generate(FEATURES, [PROMPT], beam_size=5)
+    (found,) = Emphatic(Model(), STOP, SHOUT, likely).generate(None, [[1]], beam_size=1)
     assert found.sequences_ids == [[WORD, marks[0], WORD, marks[1]]]
     assert (found.scores, found.no_speech_prob) == ([-0.5], 0.1)
 
 
 def test_all_else_is_the_models_own() -> None:
     model = Model()
-    emphatic = Emphatic(model, STOP, SHOUT, 1.0)
+    emphatic = Emphatic(model, STOP, SHOUT, 0.05)
     assert emphatic.device == "cpu"
-    (found,) = emphatic.generate(FEATURES, [PROMPT], beam_size=5)
+    (found,) = emphatic.generate(None, [[1]], beam_size=5)
     assert found.sequences_ids == [[WORD, STOP, WORD, STOP]]
     assert model.asked == {"beam_size": 5}
-
-
-def test_nothing_said_asks_for_no_marks() -> None:
-    model = Model()
-    model.align = None  # type: ignore[assignment]
-    model.generate = lambda *_, **__: [SimpleNamespace(sequences_ids=[[]], scores=[-0.5], no_speech_prob=0.9)]  # type: ignore[method-assign]
-    assert Emphatic(model, STOP, SHOUT, 0.2).generate(FEATURES, [PROMPT])[0].sequences_ids == [[]]

@@ -198,7 +198,7 @@ async def test_it_decodes_once_without_second_tries(transcriber: Transcriber, mo
     assert model.windows == 1
     asked = model.options
     assert (asked["temperature"], asked["condition_on_previous_text"], asked["vad_filter"]) == (0.0, False, False)
-    assert (asked["beam_size"], asked["language"]) == (5, "en")
+    assert (asked["beam_size"], asked["language"]) == (1, "en")
     assert asked["log_prob_threshold"] is asked["compression_ratio_threshold"] is asked["no_speech_threshold"] is None
     assert asked["max_new_tokens"] == 50
     assert len(model.sound) == 15 * 16_000

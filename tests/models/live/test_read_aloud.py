@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from support import needs
@@ -33,23 +31,6 @@ def test_noise_lies_as_far_below_the_voice_as_it_was_told_and_around_it():
 def test_marks_are_counted_by_what_was_written_for_them():
     pairs = [("No!", "No."), ("No!\u201d", "no"), ("Who?", "Who?"), ("and", "And."), ("Gone!", "")]
     assert read_aloud.marks(pairs) == {"!": {".": 1, "none": 1}, "?": {"?": 1}, "none": {".": 1}}
-
-
-def test_errors_are_counted_on_training_lines_in_the_form_that_is_read(tmp_path, monkeypatch):
-    lines = {"train": ("I am here", "You are late"), "test": ("Nobody counts this",)}
-    dialogues = [
-        SimpleNamespace(split=split, lines=[SimpleNamespace(text=text) for text in texts])
-        for split, texts in lines.items()
-    ]
-    monkeypatch.setattr(read_aloud.meld, "read_dialogues", lambda _: dialogues)
-    monkeypatch.setattr(read_aloud, "hear", lambda said: [text.replace("late", "light") for text in said])
-    monkeypatch.setattr(read_aloud, "VOICES", ())
-    monkeypatch.setattr(read_aloud, "COUNTED", 2)
-    read_aloud.main([str(tmp_path), "--count", str(tmp_path / "errors.json")])
-    found = asr_noise.read(tmp_path / "errors.json")
-    assert (found.words, found.heard["late"]) == (6, {"light": 1})
-    assert found.error_rate == pytest.approx(1 / 6)
-    assert "Nobody" not in (tmp_path / "errors.json").read_text()
 
 
 def test_a_missing_program_is_named_with_the_package_that_brings_it(tmp_path, monkeypatch):
