@@ -74,6 +74,8 @@ class Shape:
     beside_unless: str = ""
     """Where this feature is present, it has none: what weighs words against a voice is the graphs."""
     beside_share: float = 0.0
+    doubted: str = ""
+    """The feature of which an ensemble is less sure where it has nothing of another modality; none if empty."""
 
 
 class ARIIGCN(nn.Module):

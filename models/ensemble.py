@@ -12,6 +12,9 @@ q is what a linear judge says of one of the utterance's features, without a grap
 that learned together with its encoder. It errs in other ways than the graphs. Where the feature is absent, w is 0, as
 in models without such a judge; and where another one is present that has to be weighed against it, such as the voice
 against the words (`Shape.beside_unless`).
+
+Where `Shape.doubted` is present, and no other modality than its own, the logits are divided by `doubt` besides: a voice
+is recorded in no corpus that was learned, which the temperature of its modality doesn't know.
 """
 
 from __future__ import annotations
@@ -52,12 +55,13 @@ class Ensemble(nn.Module):
         self.beside = nn.Linear(widths[shape.beside], classes) if shape.beside else None
         self.temperature = nn.Buffer(torch.ones(()))
         self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
+        self.doubt = nn.Buffer(torch.ones(())) if shape.doubted else None
 
     @classmethod
-    def of(cls, members: Sequence[ARIIGCN], beside: Beside | None = None) -> Ensemble:
+    def of(cls, members: Sequence[ARIIGCN], beside: Beside | None = None, doubted: str = "") -> Ensemble:
         """Gives an ensemble of models that were trained alike; it has to be calibrated anew."""
         first = members[0]
-        shape = replace(first.shape, members=len(members))
+        shape = replace(first.shape, members=len(members), doubted=doubted)
         if beside is not None:
             shape = replace(shape, beside=beside.feature, beside_unless=beside.unless, beside_share=beside.share)
         ensemble = cls(first.specs, first.classes, shape)
@@ -105,6 +109,9 @@ class Ensemble(nn.Module):
         if features is not None and present is not None:
             logits = self._with_beside(logits, features, present)
             there = presence(present, self.specs)
+            if self.doubt is not None:
+                alone = present[self.shape.doubted] & (there.sum(1) == 1)
+                logits = torch.where(alone.unsqueeze(-1), logits / self.doubt, logits)
         return tempered(logits, self.temperature, self.temperatures, there)
 
     def _with_beside(self, logits: Tensor, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:

@@ -1,15 +1,21 @@
-"""Acted speech to learn emotions from: RAVDESS (English) and EmoDB (German), with one set of labels and folds.
+"""Acted speech: RAVDESS (English) and EmoDB (German) to learn emotions from, nEMO (Polish) and ASED (Amharic) to judge.
 
-Both are read from their own file names. RAVDESS's `calm` counts as neutral: its own raters confuse the two. A corpus
-lacks some labels (`MISSING`); its clips say nothing about them. A fold holds whole speakers, of both sexes and both
-corpora, so no voice is trained and tested on. The sentences are the same in all folds, each said with every emotion.
+All are read from their own file names, with one set of labels and folds. RAVDESS's `calm` counts as neutral: its own
+raters confuse the two. A corpus lacks some labels (`MISSING`); its clips say nothing about them. A fold holds whole
+speakers, of both sexes and both corpora, so no voice is trained and tested on. The sentences are the same in all folds,
+each said with every emotion; of ASED's the others, which belong to one emotion each, are left out: their words would
+tell it.
+
+Nothing is learned from nEMO and ASED, which may be missing: a voice that is heard live was recorded in no corpus that
+was learned, and how sure one may be of it can only be seen on such voices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +25,23 @@ from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Utterance
 
 LABELS = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise", "boredom")
-MISSING = {"ravdess": ("boredom",), "emodb": ("surprise",)}
+MISSING = {
+    "ravdess": ("boredom",),
+    "emodb": ("surprise",),
+    "nemo": ("disgust", "boredom"),
+    "ased": ("disgust", "surprise", "boredom"),
+}
 SHARED = tuple(label for label in LABELS if label not in ("boredom", "surprise"))
-"""What both corpora have: scores across corpora are over these."""
+"""What both of `CORPORA` have: scores across them are over these."""
+CORPORA = ("ravdess", "emodb")
+"""Those that are learned from."""
+FURTHER = {
+    "nemo": "amu-cai/nEMO on GitHub: nine Polish actors, 4,481 clips, CC BY-NC-SA 4.0 (Christop 2024)",
+    "ased": "Ethio2021/ASED_V1 on GitHub: 65 speakers of Amharic, 2,474 clips, no terms stated (Retta et al. 2022)",
+}
+"""Those that only judge, and where their authors keep them."""
+MOST = 1500
+"""Clips of a further corpus that are read, chosen by their names."""
 FOLDS = 5
 
 _RAVDESS = {
@@ -37,6 +57,20 @@ _RAVDESS = {
 _EMODB = {"W": "angry", "L": "boredom", "E": "disgust", "A": "fear", "F": "happy", "T": "sad", "N": "neutral"}
 _EMODB_FOLDS = {"03": 0, "08": 0, "10": 1, "09": 1, "11": 2, "13": 2, "12": 3, "14": 3, "15": 4, "16": 4}
 """A man and a woman in each."""
+_NEMO = {
+    "neutral": "neutral",
+    "happiness": "happy",
+    "sadness": "sad",
+    "anger": "angry",
+    "fear": "fear",
+    "surprised": "surprise",
+}
+_NEMO_SPEAKERS = ("EB0", "IC0", "KD0", "MK0", "WR0", "KS0", "MP0", "SM0", "TP0")
+"""So ordered that the folds in turn get a woman and a man each, the last one a man alone."""
+_ASED = {"n": "neutral", "h": "happy", "s": "sad", "a": "angry", "f": "fear"}
+_ASED_COMMON = ("01", "02")
+"""The sentences that are said with every emotion; the corpus doesn't tell their numbers, but the recogniser's encoder
+hears the same words in them (its mean states, less each emotion's, lie half as far apart as those of other numbers)."""
 _FRAME = SAMPLE_RATE_HZ // 50
 _AUDIBLE_DB = 35.0
 """So far below a clip's loudest 20 ms, nobody speaks."""
@@ -55,20 +89,30 @@ class Clip:
     fold: int
 
 
-def load(folder: Path) -> list[Clip]:
-    """Gives the clips below `folder`/ravdess and `folder`/emodb, in order of their names.
+def found(folder: Path) -> tuple[str, ...]:
+    """Gives those of `FURTHER` that have a folder below `folder`."""
+    return tuple(corpus for corpus in FURTHER if (folder / corpus).is_dir())
+
+
+def load(folder: Path, corpora: Sequence[str] = CORPORA) -> list[Clip]:
+    """Gives the clips below `folder`/ravdess, `folder`/emodb ..., corpus by corpus in order of their names.
 
     Sound files may lie in folders of their own (as in the original archives) and have any suffix that media files have.
 
     Raises:
         DataError: a corpus is missing, or a file's name is none of its names.
     """
-    clips = []
-    for corpus, read in (("ravdess", _ravdess), ("emodb", _emodb)):
+    clips: list[Clip] = []
+    for corpus in corpora:
         files = sorted(path for path in (folder / corpus).rglob("*") if path.suffix.lower() in (".flac", ".wav"))
         if not files:
             raise DataError(f"no sound in {folder / corpus}; name the folder that holds speech/ravdess with --data-dir")
-        clips += [read(path) for path in files]
+        own = [_READERS[corpus](path) for path in files]
+        if corpus == "ased":
+            own = [clip for clip in own if clip.path.stem.split("-")[1] in _ASED_COMMON]
+        if corpus in FURTHER:
+            own = sorted(own, key=lambda clip: crc32(clip.path.stem.encode()))[:MOST]
+        clips += sorted(own, key=lambda clip: clip.path)
     return clips
 
 
@@ -120,3 +164,22 @@ def _emodb(path: Path) -> Clip:
     if len(name) < 6 or name[5] not in _EMODB or name[:2] not in _EMODB_FOLDS:
         raise DataError(f"{path.name} is no name of EmoDB: speaker, sentence, emotion, version, as in 03a01Fa")
     return Clip(path, "emodb", f"emodb-{name[:2]}", LABELS.index(_EMODB[name[5]]), _EMODB_FOLDS[name[:2]])
+
+
+def _nemo(path: Path) -> Clip:
+    parts = path.stem.split("_")
+    if len(parts) != 3 or parts[1] not in _NEMO or parts[0] not in _NEMO_SPEAKERS:
+        raise DataError(f"{path.name} is no name of nEMO: speaker, emotion, sentence, as in KS0_anger_35")
+    fold = _NEMO_SPEAKERS.index(parts[0]) % FOLDS
+    return Clip(path, "nemo", f"nemo-{parts[0]}", LABELS.index(_NEMO[parts[1]]), fold)
+
+
+def _ased(path: Path) -> Clip:
+    parts = path.stem.split("-")
+    letter = parts[0][:1].lower()
+    if len(parts) != 5 or letter not in _ASED or not parts[4].isdecimal():
+        raise DataError(f"{path.name} is no name of ASED: emotion, sentence, take, sex, speaker, as in a5-03-01-02-50")
+    return Clip(path, "ased", f"ased-{parts[4]}", LABELS.index(_ASED[letter]), int(parts[4]) % FOLDS)
+
+
+_READERS: Mapping[str, Callable[[Path], Clip]] = {"ravdess": _ravdess, "emodb": _emodb, "nemo": _nemo, "ased": _ased}

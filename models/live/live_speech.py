@@ -18,9 +18,10 @@ from torch import Tensor
 
 from mer_agent.encoders.voice import VoiceEncoder
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork
+from mer_agent.models.data import speech_data
 from mer_agent.models.data.speech_data import FOLDS, Clip
-from mer_agent.models.perception import train_voice
-from mer_agent.models.perception.speech_bank import ALONE, KINDS, Example
+from mer_agent.models.perception import speech_bank, train_voice
+from mer_agent.models.perception.speech_bank import ALONE, BRIEF, KINDS, Example
 from mer_agent.models.perception.train_voice import features
 
 _RIDGE = 1.0
@@ -68,6 +69,40 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech:
     values[VoiceEmotionEncoder.feature] = torch.stack(voices).view(*VERSIONS, len(examples), -1)
     present[VoiceEmotionEncoder.feature] = torch.ones(*VERSIONS, len(examples), dtype=torch.bool)
     return Speech(tuple(example.clip for example in examples), values, present)
+
+
+def unknown(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech | None:
+    """Gives clips of corpora that nothing was learned from, by the encoders that ship; None where there are none.
+
+    They have one version, [1, 1, 1], in which each clip stands three times: as it was recorded, distorted, and a brief
+    stretch of it. What is heard of them is kept in `folder`; the first time takes three quarters of an hour of a core.
+
+    Raises:
+        DataError: a file has none of its corpus's names.
+        WeightsError: the voice encoders' weights are not here.
+    """
+    speech = data_dir / "speech"
+    for corpus, kept in speech_data.FURTHER.items():
+        if corpus not in speech_data.found(speech):
+            say(f"no {speech / corpus}, so that certainty is not learned from it ({kept})")
+    corpora = speech_data.found(speech)
+    examples = [one for name in corpora for one in speech_bank.load(speech_data.load(speech, (name,)), folder, say)]
+    if not examples:
+        return None
+    network = train_voice.shipped_network()
+    copies = (0, 1, BRIEF)
+    values = {VoiceEmotionEncoder.feature: torch.cat([features(network, examples, copy) for copy in copies])}
+    present = {VoiceEmotionEncoder.feature: torch.ones(len(copies) * len(examples), dtype=torch.bool)}
+    for name in ALONE:
+        rows, there = heard(examples, name)
+        values[name] = torch.cat([rows[copy] for copy in copies])
+        present[name] = torch.cat([there[copy] for copy in copies])
+    clips = tuple(example.clip for example in examples) * len(copies)
+    return Speech(
+        clips,
+        {name: value[None, None, None] for name, value in values.items()},
+        {name: value[None, None, None] for name, value in present.items()},
+    )
 
 
 def heard(examples: Sequence[Example], feature: str) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,7 @@ RECIPE = Recipe(
 
 SPEECH_AND_FACES = (
     "RAVDESS and EmoDB, acted speech: four fifths of the speakers; FER+ faces: four fifths of its validation split "
-    "(the face encoder learned from its training split)"
+    "(the face encoder learned from its training split); nothing but the certainty of a voice alone: nEMO and ASED"
 )
 TERMS = (
     "research, non-commercial: IEMOCAP is licensed for research, MELD's annotations are under GPL-3 and its footage "
@@ -109,7 +109,8 @@ class LiveData:
     """What teaches, and by name the parts that judge: MELD, `misheard` MELD, IEMOCAP, acted voices, faces.
 
     Acted voices judge four times, in conversations with words (`acted_rows`): as they were recorded, `distorted`,
-    `foreign`, read as voices of an unknown corpus, and `brief`, a second of them or so.
+    `foreign`, read as voices of an unknown corpus, and `brief`, a second of them or so. Voices of corpora that nothing
+    was learned from (`unknown`) judge by themselves, if there are any.
     """
 
     pool: Pool
@@ -158,6 +159,8 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         name: from_speech(speech, held_out, speech_data.LABELS, sizes, version) for name, version in ways.items()
     }
     valid |= acted_rows.judged(acted_parts, [speech.clips[at] for at in held_out])
+    if strange := live_speech.unknown(data_dir, folder, say):
+        valid["unknown"] = from_speech(strange, range(len(strange.clips)), speech_data.LABELS, sizes)
     if seen:
         looked = from_faces(seen["valid"], ferplus.EMOTIONS, sizes)
         kept = torch.arange(len(looked)) % 5 == 0
@@ -313,7 +316,8 @@ def judge_of_words(talks: Batch, recipe: Recipe) -> Beside:
 def calibrate(model: ARIIGCN | Ensemble, valid: dict[str, Batch]) -> None:
     """Fits the temperatures on validation: one for all, and how much each subset of the modalities differs from it.
 
-    Subsets with words are judged by MELD's, as written and as recognised; others by all parts that have them.
+    Subsets with words are judged by MELD's, as written and as recognised; others by all parts that have them, but for
+    voices of unknown corpora. By these an ensemble learns how far it may trust a voice alone, since live every one is.
     """
     model.temperature.fill_(1.0)
     spoken = [valid[name] for name in ("meld", "misheard")]
@@ -322,14 +326,19 @@ def calibrate(model: ARIIGCN | Ensemble, valid: dict[str, Batch]) -> None:
     if model.temperatures is None:
         return
     model.temperatures.fill_(1.0)
+    if isinstance(model, Ensemble) and model.doubt is not None:
+        model.doubt.fill_(1.0)
     for size in range(1, len(model.modalities)):
         for subset in itertools.combinations(model.modalities, size):
-            parts = spoken if "text" in subset else [batch for name, batch in valid.items() if name != "misheard"]
+            others = [batch for name, batch in valid.items() if name not in ("misheard", "unknown")]
+            parts = spoken if "text" in subset else others
             rows = [_logits(model, batch, subset) for batch in parts]
             logits, labels = map(torch.cat, zip(*rows, strict=True))
             if len(labels) >= FEWEST:
                 number = sum(2 ** model.modalities.index(modality) for modality in subset)
                 model.temperatures[number] = fit_temperature(logits, labels)
+    if isinstance(model, Ensemble) and model.doubt is not None:
+        model.doubt.fill_(fit_temperature(*_logits(model, valid["unknown"])))
 
 
 def _logits(model: ARIIGCN | Ensemble, batch: Batch, subset: Sequence[Modality] | None = None) -> tuple[Tensor, Tensor]:
@@ -375,9 +384,8 @@ def train_all(
     }
     summary = {part: _summary(own) for part, own in each.items()}
     figures: dict[str, Any] = {"protocol": "clean", "meld_seeds": {"seeds": list(seeds), **summary}}
-    whole = Ensemble.of(
-        models, judge_of_words(data.pool.talks.dialogues((~data.pool.is_long).nonzero().flatten()), recipe)
-    )
+    beside = judge_of_words(data.pool.talks.dialogues((~data.pool.is_long).nonzero().flatten()), recipe)
+    whole = Ensemble.of(models, beside, VOICE if "unknown" in data.valid else "")
     calibrate(whole, data.valid)
     figures |= live_figures.of(whole, data.valid, data.test)
     live_figures.draw_risk(figures, folder / "live-risk.png")

@@ -128,15 +128,28 @@ def runs_beside_shipped(
         WeightsError: the voice encoders' weights are not here.
     """
     recipe = VoiceRecipe()
+    networks = {"all": shipped_network()}
+    examples, runs = all_runs(data_dir, folder, recipe, 0, resume=True, say=say, names=names)
+    for name, run in runs.items():
+        networks[name] = VoiceNetwork(len(LABELS), recipe.shape)
+        networks[name].load_state_dict(run["state"])
+    return examples, networks
+
+
+def shipped_network() -> VoiceNetwork:
+    """Gives the network of the voice encoder that comes with the project.
+
+    Raises:
+        DataError: it was made by another recipe than this version has.
+        WeightsError: it is missing or damaged.
+    """
+    recipe = VoiceRecipe()
     state, card = shipped.load("voice")
     if card.record["recipe"] != json.loads(json.dumps(asdict(recipe))):
         raise DataError("the shipped voice encoder has another recipe: make it anew, mer-agent train-encoder voice")
-    examples, runs = all_runs(data_dir, folder, recipe, 0, resume=True, say=say, names=names)
-    networks = {}
-    for name, own in {"all": state, **{name: run["state"] for name, run in runs.items()}}.items():
-        networks[name] = VoiceNetwork(len(LABELS), recipe.shape)
-        networks[name].load_state_dict(own)
-    return examples, networks
+    network = VoiceNetwork(len(LABELS), recipe.shape)
+    network.load_state_dict(state)
+    return network
 
 
 def _splits(examples: Sequence[Example]) -> dict[str, tuple[list[Example], list[Example]]]:

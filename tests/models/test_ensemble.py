@@ -95,6 +95,17 @@ def test_a_judge_of_words_has_its_say_where_there_is_no_voice(members: list[ARII
     assert torch.equal(ensemble(talk).logits[~there], plain[~there])
 
 
+def test_it_doubts_a_feature_that_stands_alone(members: list[ARIIGCN], talk: Batch) -> None:
+    plain = Ensemble.of(members)(talk).logits
+    ensemble = Ensemble.of(members, doubted="audio/a@1")
+    assert torch.equal(ensemble(talk).logits, plain), "until it was calibrated"
+    ensemble.doubt.fill_(2.5)
+    alone = talk.present["audio/a@1"] & ~talk.present["text/t@1"]
+    assert alone.any()
+    assert torch.allclose(ensemble(talk).logits[alone], plain[alone] / 2.5)
+    assert torch.equal(ensemble(talk).logits[~alone], plain[~alone])
+
+
 def test_there_and_back(members: list[ARIIGCN], talk: Batch, tmp_path) -> None:
     ensemble = Ensemble.of([member.half().float() for member in members], beside_words())
     facts = {"data": "", "terms": "", "figures": {}, "training": {}}

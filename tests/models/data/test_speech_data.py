@@ -9,8 +9,19 @@ import pytest
 from support import media_files, voices
 
 from mer_agent.errors import DataError
-from mer_agent.models.data.speech_data import FOLDS, LABELS, load, possible, sound
+from mer_agent.models.data.speech_data import CORPORA, FOLDS, FURTHER, LABELS, MOST, found, load, possible, sound
 
+FURTHER_NAMES = {
+    "nemo": [
+        f"{speaker}_{emotion}_{k}" for speaker in ("EB0", "TP0") for emotion in ("surprised", "fear") for k in (1, 20)
+    ],
+    "ased": [
+        f"{letter}-{sentence}-01-02-{speaker:02}"
+        for letter in ("a5", "S4")
+        for sentence in ("01", "03")
+        for speaker in range(1, 66)
+    ],
+}
 NAMES = {
     "ravdess": [f"03-01-{emotion:02}-01-01-01-{actor:02}" for emotion in (1, 2, 5, 8) for actor in range(1, 25)],
     "emodb": [f"{speaker:02}a01{letter}a" for letter in "WLN" for speaker in (3, *range(8, 17))],
@@ -19,11 +30,15 @@ NAMES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for corpus, names in NAMES.items():
-        (tmp_path / corpus / "deeper").mkdir(parents=True)
-        for name in names:
-            (tmp_path / corpus / "deeper" / f"{name}.wav").touch()
+    add(tmp_path, NAMES)
     return tmp_path
+
+
+def add(folder: Path, files: dict[str, list[str]]) -> None:
+    for corpus, names in files.items():
+        (folder / corpus / "deeper").mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / corpus / "deeper" / f"{name}.wav").touch()
 
 
 def test_reads_names(folder: Path) -> None:
@@ -49,11 +64,35 @@ def test_a_corpus_says_nothing_about_labels_that_it_lacks() -> None:
     assert [label for label, there in zip(LABELS, rows[1], strict=True) if not there] == ["surprise"]
 
 
-@pytest.mark.parametrize(("corpus", "name"), [("ravdess", "03-01-09-01-01-01-01"), ("emodb", "03a01Xa")])
+def test_further_corpora_are_read_where_they_are(folder: Path) -> None:
+    assert found(folder) == ()
+    add(folder, FURTHER_NAMES)
+    assert found(folder) == tuple(FURTHER)
+    clips = {clip.path.stem: clip for clip in load(folder, found(folder))}
+    label = {name: LABELS[clip.label] for name, clip in clips.items()}
+    assert (label["EB0_surprised_20"], label["a5-01-01-02-50"], label["S4-01-01-02-50"]) == ("surprise", "angry", "sad")
+    assert {clips["EB0_fear_1"].speaker, clips["a5-01-01-02-50"].speaker} == {"nemo-EB0", "ased-50"}
+    assert "a5-03-01-02-50" not in clips, "it is said with one emotion alone"
+    assert {clip.corpus for clip in load(folder)} == set(CORPORA), "unless asked for"
+
+
+def test_of_a_further_corpus_so_many_clips_are_read_and_always_the_same(folder: Path) -> None:
+    add(folder, {"nemo": [f"EB0_anger_{k}" for k in range(MOST + 10)]})
+    first, again = ([clip.path for clip in load(folder, ("nemo",))] for _ in range(2))
+    assert len(first) == MOST
+    assert first == again
+    add(folder, {"nemo": ["EB0_fear_1"]})
+    assert len(set(first) - {clip.path for clip in load(folder, ("nemo",))}) <= 1
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name"),
+    [("ravdess", "03-01-09-01-01-01-01"), ("emodb", "03a01Xa"), ("nemo", "XX0_anger_1"), ("ased", "b5-03-01-02-50")],
+)
 def test_another_name_is_refused(folder: Path, corpus: str, name: str) -> None:
-    (folder / corpus / f"{name}.flac").touch()
+    add(folder, {corpus: [name]})
     with pytest.raises(DataError, match=name):
-        load(folder)
+        load(folder, (corpus,))
 
 
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mer_agent.models.batch import Batch
 from mer_agent.models.data.datasets import Corpus
 from mer_agent.models.data.dialogues import Dialogue, Line
 from mer_agent.models.data.meld import MELD_LABELS
-from mer_agent.models.ensemble import Beside
+from mer_agent.models.ensemble import Beside, Ensemble
 from mer_agent.models.live import live_figures, train_live
 from mer_agent.models.live.live_data import FACE, GE2E, LOWER, PROSODY, TEXT, VOICE, Mix, Pool, joined
 from mer_agent.models.live.live_data import filled as alone
@@ -123,6 +123,24 @@ def test_each_subset_has_a_temperature_of_its_own(data, model, monkeypatch):
     text = {TEXT: data.valid["meld"].features[TEXT][0]}
     whole = live_figures.told(own, data.valid["meld"].without([LOWER, PROSODY]))[0][0]
     assert torch.allclose(own.stream().append("u", 0, text).probabilities, whole, atol=1e-5)
+
+
+def test_it_learns_from_unknown_corpora_how_far_to_trust_a_voice_alone(data, model, monkeypatch):
+    def calibrated(doubted: str, **parts: Batch) -> Ensemble:
+        whole = Ensemble.of([model, model], doubted=doubted)
+        train_live.calibrate(whole, {**data.valid, **parts})
+        return whole
+
+    monkeypatch.setattr(train_live, "FEWEST", 50)
+    voices = data.valid["voices"]
+    strange = replace(voices, labels=voices.labels.roll(1))  # of these, features tell nothing
+    plain, doubtful = calibrated(""), calibrated(VOICE, unknown=strange)
+    assert torch.equal(plain.temperatures, doubtful.temperatures)
+    assert doubtful.doubt > 2
+    assert calibrated(VOICE, unknown=voices).doubt < doubtful.doubt
+    said = [live_figures.told(one, voices)[0].amax(-1).mean() for one in (doubtful, plain)]
+    assert said[0] < said[1]
+    assert torch.equal(*(live_figures.told(one, data.valid["iemocap"])[0] for one in (plain, doubtful)))
 
 
 def test_the_card_has_every_figure(data, model):
