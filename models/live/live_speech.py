@@ -26,7 +26,7 @@ from mer_agent.models.perception.train_voice import features
 
 _RIDGE = 1.0
 """Of the linear map, in units of squared features summed over some 3,000 rows: hardly more than a safeguard."""
-_OTHER = dict(zip(train_voice.CORPORA, reversed(train_voice.CORPORA), strict=True))
+_OTHER = dict(zip(speech_data.CORPORA, reversed(speech_data.CORPORA), strict=True))
 VERSIONS = (2, 2, KINDS)
 """Of each clip: read without knowing the speaker or the whole corpus, after a recogniser has heard it or not, of the
 clean recording, a distorted copy or the brief one."""
@@ -51,7 +51,7 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech:
         WeightsError: the voice encoders' weights are not here.
     """
     folds = (f"fold-{fold}" for fold in range(FOLDS))
-    names = (*folds, *(f"from-{corpus}" for corpus in train_voice.CORPORA))
+    names = (*folds, *(f"from-{corpus}" for corpus in speech_data.CORPORA))
     examples, networks = train_voice.runs_beside_shipped(data_dir, folder, names, say)
     values, present = {}, {}
     for name in ALONE:

@@ -24,7 +24,7 @@ from mer_agent.encoders import shipped
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, VoiceShape, pad, recipe_of
 from mer_agent.errors import DataError
 from mer_agent.models.data import speech_data
-from mer_agent.models.data.speech_data import FOLDS, LABELS, SHARED
+from mer_agent.models.data.speech_data import CORPORA, FOLDS, LABELS, SHARED
 from mer_agent.models.perception import speech_bank
 from mer_agent.models.perception.speech_augment import vary
 from mer_agent.models.perception.speech_bank import Example
@@ -32,7 +32,6 @@ from mer_agent.models.training import records
 from mer_agent.models.training.metrics import confusion, scores
 
 TERMS = "non-commercial: trained on RAVDESS (CC BY-NC-SA 4.0) and EmoDB (free for research)"
-CORPORA = ("ravdess", "emodb")
 _AT_ONCE = 32
 CONDITIONS = ("clean", "distorted", "wordless", "brief")
 """What a run is judged on: clean recordings, distorted copies, clean ones that no recogniser has heard, brief ones."""
