@@ -9,10 +9,8 @@ Recipe 1, that of the encoder's training and of the embeddings that the fusion m
 4. each through a three-layer LSTM of 256 units, then `e = relu(W h + b)`, scaled to unit length;
 5. the mean of the windows, scaled to unit length again.
 
-What the second and third layer hear on the way tells more of emotion than the result, which was trained to be the same
-however something is said. Their mean and deviation over time (`summaries`) go into `audio/emotion@3` (`voice_emotion`);
-they are kept a while beside the sound that they are of, so that both features cost one run. Of each window by itself
-(`windows`) they tell whether two voices speak at once (`overlap`).
+What the second and third layer hear on the way, mean and deviation of each window by itself (`windows`), tells whether
+two voices speak at once (`overlap`). It is kept a while beside the sound that it is of, so that both cost one run.
 
 Source: Wan et al. 2018, "Generalized end-to-end loss for speaker verification", with the weights that Resemblyzer
 published (Apache-2.0). Resemblyzer itself takes 1.3 windows a second (a step of 77 frames); the step of 80 is that of
@@ -97,10 +95,6 @@ class VoiceEncoder:
         """Forgets the voices that were heard."""
         self._recent = ()
 
-    def summaries(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
-        """Gives mean and deviation over time of the second and the third layer's states, [1024], of each sound."""
-        return [None if heard is None else heard[1].clone() for heard in self._hear(sounds)]
-
     @torch.inference_mode()
     def states(self, sound: NDArray[np.float32], most_frames: int) -> Tensor | None:
         """Gives the second layer's states, [frames, 256], over the sound's speech in one run and not in windows.
@@ -113,8 +107,8 @@ class VoiceEncoder:
         return self._network.second(self._place.put(self._mel(speech)[None, :most_frames]))[0].cpu()
 
     def windows(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[Tensor | None]:
-        """Gives the same as `summaries` of each window of 1.6 s by itself, [windows, 1024]."""
-        return [None if heard is None else heard[2].clone() for heard in self._hear(sounds)]
+        """Gives mean and deviation over time of the second and third layer's states in each window, [windows, 1024]."""
+        return [None if heard is None else heard[1].clone() for heard in self._hear(sounds)]
 
     def _hear(self, sounds: Sequence[NDArray[np.float32] | None]) -> list[_Heard | None]:
         known = [self._remembered(sound) for sound in sounds]
@@ -149,7 +143,6 @@ class VoiceEncoder:
             if len(own):
                 found[i] = (
                     nn.functional.normalize(own.mean(dim=0), dim=0),
-                    _summary(moments.sum(0) / frames.sum()),
                     _summary(moments / frames[:, None, None]),
                 )
         return found
@@ -181,8 +174,8 @@ class VoiceEncoder:
         return (self._filters @ spectrum.abs().square()).T
 
 
-_Heard = tuple[Tensor, Tensor, Tensor]
-"""Embedding [256] and summary [1024] of a sound, and the summary of each of its windows [windows, 1024]."""
+_Heard = tuple[Tensor, Tensor]
+"""Embedding of a sound [256], and the summary of each of its windows [windows, 1024]."""
 
 
 def _summary(moments: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from mer_agent.encoders.sequences import STEPS, lay_out
-from mer_agent.encoders.voice_emotion import RECOGNISER
 from mer_agent.streams.types import Modality, Turn, Utterance
 
+RECOGNISER = "whisper-base"
+"""Whose hearing is read; another one's is another language."""
 WIDTH = 512
 
 
@@ -36,6 +37,6 @@ class WhisperStepsEncoder:
 
     def _row(self, utterance: Utterance) -> Tensor | None:
         hearing = utterance.hearing
-        if hearing is None or hearing.weights != RECOGNISER or hearing.steps is None or not len(hearing.steps):
+        if hearing is None or hearing.weights != RECOGNISER or not len(hearing.steps):
             return None
         return lay_out(torch.from_numpy(hearing.steps), STEPS[self.feature])

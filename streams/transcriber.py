@@ -288,7 +288,7 @@ class Transcriber:
         own = as_numpy(states)[0, : max(1, samples * _STATES_PER_S // SAMPLE_RATE_HZ)]
         whole = min(len(own) // STEP_STATES, MOST_STEPS)
         steps = own[: whole * STEP_STATES].reshape(whole, STEP_STATES, own.shape[1]).mean(1)
-        return Hearing(self._model_dir.name, np.concatenate([own.mean(0), own.std(0)]), steps)
+        return Hearing(self._model_dir.name, steps)
 
     def _load(self) -> Any:
         # Threads that wait busily for the next product cost a tenth of the agent's CPU time, and gain nothing.

@@ -98,13 +98,8 @@ class Hearing:
 
     weights: str
     """Of the recogniser, such as "whisper-base": other ones' numbers mean something else."""
-    summary: NDArray[np.float32]
-    """Mean and deviation of its last states over the time of the sound, float32 [2 * width]."""
-    steps: NDArray[np.float32] | None = None
-    """The mean of its last states in each 80 ms, of the first 8 s at most, float32 [n, width]; a rest is left out.
-
-    None where the recogniser doesn't tell.
-    """
+    steps: NDArray[np.float32]
+    """The mean of its last states in each 80 ms, of the first 8 s at most, float32 [n, width]; a rest is left out."""
 
 
 @dataclass(frozen=True, slots=True)

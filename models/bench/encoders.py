@@ -19,7 +19,7 @@ import torch
 
 from mer_agent.encoders import base
 from mer_agent.encoders.base import Encoder
-from mer_agent.encoders.voice_emotion import RECOGNISER
+from mer_agent.encoders.whisper_steps import RECOGNISER
 from mer_agent.errors import WeightsError
 from mer_agent.streams.types import NS_PER_S, SAMPLE_RATE_HZ, Face, Hearing, Transcript, Turn, Utterance, VideoFrame
 
@@ -99,8 +99,7 @@ def _utterances(count: int) -> list[Utterance]:
         VideoFrame(np.zeros((0, 0, 3), np.uint8), i * NS_PER_S // 10, i, faces=(Face(0, crop, (0.3,) * 4, 0.9, 0.1),))
         for i, crop in enumerate(crops)
     )
-    states = random.standard_normal((2 + SECONDS * 1000 // 80, 512), dtype=np.float32)
-    heard = Hearing(RECOGNISER, states[:2].flatten(), states[2:])
+    heard = Hearing(RECOGNISER, random.standard_normal((SECONDS * 1000 // 80, 512), dtype=np.float32))
     return [
         Utterance(
             f"u{i}",

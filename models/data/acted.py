@@ -21,9 +21,8 @@ from torch import Tensor
 
 from mer_agent.encoders import weights
 from mer_agent.encoders.mel import MelEncoder
-from mer_agent.encoders.voice_emotion import RECOGNISER
 from mer_agent.encoders.voice_steps import VoiceStepsEncoder
-from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
+from mer_agent.encoders.whisper_steps import RECOGNISER, WhisperStepsEncoder
 from mer_agent.errors import DataError
 from mer_agent.models.batch import Batch
 from mer_agent.models.data import speech_data

@@ -1,8 +1,8 @@
-"""`audio/emotion@3` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
+"""`audio/emotion@4` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
 
-The shipped network learned RAVDESS and EmoDB, all speakers and their labels. For the speakers of one fold there is a
-network that was trained without them; a linear map brings its numbers to where the shipped one has them, as for
-training (`live_speech`). So what is measured is what a new voice would get.
+The shipped network learned RAVDESS, EmoDB and further corpora, all speakers and their labels. For the speakers of one
+fold there is a network that was trained without them; a linear map brings its numbers to where the shipped one has
+them, as for training (`live_speech`). So what is measured is what a new voice would get.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class HeldOutVoice:
     feature = VoiceEmotionEncoder.feature
     modality: Modality = "audio"
     dimension = VoiceEmotionEncoder.dimension
-    hears_recogniser = True
 
     def __init__(self, data_dir: Path, folder: Path, fold: int, say: Callable[[str], None] = lambda _: None) -> None:
         name = f"fold-{fold}"
@@ -60,7 +59,7 @@ class HeldOutVoice:
                 feature=self.feature,
                 recipe=recipe_of(train_voice.VoiceRecipe().shape, LABELS),
                 data="",
-                terms=train_voice.TERMS,
+                terms="",
                 figures={},
                 record={},
             )

@@ -33,7 +33,7 @@ TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
     "text/mpnet-emotion@2",
     "text/mpnet-lower@1",
     "audio/ge2e@1",
-    "audio/emotion@3",
+    "audio/emotion@4",
     "audio/prosody@1",
     "visual/ferplus@1",
 )
@@ -86,8 +86,6 @@ class Mix:
     """Of clips and faces, those whose labels are as frequent as in MELD; of the others, all labels are."""
     clean: float = 0.4
     """Of the voices, those without room, noise or telephone."""
-    wordless: float = 0.15
-    """Of the voices, those that no recogniser has heard."""
     foreign: float = 0.5
     """Of the voices, those that are read by a network that doesn't know their corpus."""
     spoken: float = 0.75
@@ -119,8 +117,8 @@ class Pool:
     voices: Batch
     """Clips, each a dialogue of its own, as they were recorded."""
     versions: Mapping[str, tuple[Tensor, Tensor]]
-    """By feature id, values [A, B, C, N, dimension] and presence [A, B, C, N] of their `live_speech.VERSIONS`, of which
-    the last copy is the brief one."""
+    """By feature id, values [A, B, N, dimension] and presence [A, B, N] of their `live_speech.VERSIONS`, of which the
+    last copy is the brief one."""
     own_voices: tuple[Tensor, Tensor]
     """What is known of IEMOCAP's voices (`live_speech.by_embedding`): [N, 100] of `talks`, and the clips' rest."""
     faces: Batch
@@ -150,7 +148,7 @@ def from_speech(
     rows: Sequence[int],
     labels: Sequence[str],
     dimensions: dict[str, int],
-    version: tuple[int, int, int] = (0, 0, 0),
+    version: tuple[int, int] = (0, 0),
     mapping: Mapping[str, str | None] = FROM_SPEECH,
 ) -> Batch:
     """Gives these clips in one of their versions, each a dialogue of one utterance."""
@@ -274,11 +272,11 @@ class Mixer:
     def _voices(self, rows: Tensor, brief: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """The clips' features and where they are present, each clip in one of its versions; brief ones where asked."""
         versions, mix = self._pool.versions, self._mix
-        last = versions[VOICE][0].shape[2] - 1
+        last = versions[VOICE][0].shape[1] - 1
         copy = 1 + self._pick(len(rows), last - 1)
         copy[self._chance(len(rows), mix.clean)] = 0
         copy[brief] = last
-        at = (*(self._chance(len(rows), share).long() for share in (mix.foreign, mix.wordless)), copy, rows)
+        at = (self._chance(len(rows), mix.foreign).long(), copy, rows)
         return {name: (values[at], present[at]) for name, (values, present) in versions.items()}
 
     def _show(self, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor, who: Tensor) -> None:

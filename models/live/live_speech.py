@@ -1,10 +1,13 @@
 """Acted speech as the live model learns from it: RAVDESS and EmoDB clips by the run-time encoders, clean and distorted.
 
-`audio/emotion@3` learned from these very clips. Read by the network that knows their labels, a clip looks far easier
+`audio/emotion@4` learned from these very clips. Read by the network that knows their labels, a clip looks far easier
 than a new voice does, and a model would trust voices too much. So each clip is read by the network that was trained
-without its speaker; and once more by the one that was trained on the other corpus alone, since the voices that are
-heard live were recorded neither here nor there. A linear map brings such a network's 100 numbers to where the shipped
-one has them: fitted by ridge regression on the clips that both networks know.
+without its speaker; and once more by the one that was trained without its corpus, since the voices that are heard live
+were recorded in none of them. A linear map brings such a network's 100 numbers to where the shipped one has them:
+fitted by ridge regression on the clips that both networks know.
+
+The voice encoder learns from further corpora, where they are. The live model doesn't: read by networks that don't know
+them, either, they tell how sure it may be of a voice from elsewhere.
 """
 
 from __future__ import annotations
@@ -20,88 +23,69 @@ from mer_agent.encoders.voice import VoiceEncoder
 from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork
 from mer_agent.models.data import speech_data
 from mer_agent.models.data.speech_data import FOLDS, Clip
-from mer_agent.models.perception import speech_bank, train_voice
+from mer_agent.models.perception import train_voice
 from mer_agent.models.perception.speech_bank import ALONE, BRIEF, KINDS, Example
 from mer_agent.models.perception.train_voice import features
 
 _RIDGE = 1.0
 """Of the linear map, in units of squared features summed over some 3,000 rows: hardly more than a safeguard."""
-_OTHER = dict(zip(speech_data.CORPORA, reversed(speech_data.CORPORA), strict=True))
-VERSIONS = (2, 2, KINDS)
-"""Of each clip: read without knowing the speaker or the whole corpus, after a recogniser has heard it or not, of the
-clean recording, a distorted copy or the brief one."""
+VERSIONS = (2, KINDS)
+"""Of each clip: read without knowing the speaker or the whole corpus, of the clean recording, a distorted copy or the
+brief one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """N clips and their features in `VERSIONS` [A, B, C]: `values[id]` [A, B, C, N, dimension], `present[id]` bool."""
+    """N clips and their features in `VERSIONS` [A, B]: `values[id]` [A, B, N, dimension], `present[id]` bool."""
 
     clips: tuple[Clip, ...]
     values: dict[str, Tensor]
     present: dict[str, Tensor]
 
 
-def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech:
-    """Gives all clips; what was heard of them, and the runs of the voice encoder, are in `folder`, or are made there.
+def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> tuple[Speech, Speech | None]:
+    """Gives the clips to learn from, and those of further corpora, if there are any.
 
-    That takes half an hour of one core.
+    What was heard of them, and the runs of the voice encoder, are in `folder`, or are made there: half an hour of one
+    core, an hour with further corpora. Those have one version, [1, 1], in which each clip stands three times, read
+    without knowing its corpus: as it was recorded, distorted, and a brief stretch of it.
 
     Raises:
-        DataError: a corpus is missing, or the shipped voice encoder was made by another recipe.
+        DataError: a corpus is missing or malformed, or the shipped voice encoder was made by another recipe.
         WeightsError: the voice encoders' weights are not here.
     """
-    folds = (f"fold-{fold}" for fold in range(FOLDS))
-    names = (*folds, *(f"from-{corpus}" for corpus in speech_data.CORPORA))
+    corpora = (*speech_data.CORPORA, *speech_data.found(data_dir / "speech"))
+    names = (*(f"fold-{fold}" for fold in range(FOLDS)), *(f"without-{corpus}" for corpus in corpora))
     examples, networks = train_voice.runs_beside_shipped(data_dir, folder, names, say)
-    values, present = {}, {}
-    for name in ALONE:
-        values[name], present[name] = (part.expand(*VERSIONS, *part.shape[1:]) for part in heard(examples, name))
+    own = torch.tensor([example.clip.corpus in speech_data.CORPORA for example in examples])
     readers = (
         [f"fold-{example.clip.fold}" for example in examples],
-        [f"from-{_OTHER[example.clip.corpus]}" for example in examples],
+        [f"without-{example.clip.corpus}" for example in examples],
     )
-    voices = [
-        unseen(networks, examples, copy, own, wordless=wordless)
-        for own in readers
-        for wordless in (False, True)
-        for copy in range(KINDS)
-    ]
-    values[VoiceEmotionEncoder.feature] = torch.stack(voices).view(*VERSIONS, len(examples), -1)
-    present[VoiceEmotionEncoder.feature] = torch.ones(*VERSIONS, len(examples), dtype=torch.bool)
-    return Speech(tuple(example.clip for example in examples), values, present)
-
-
-def unknown(data_dir: Path, folder: Path, say: Callable[[str], None]) -> Speech | None:
-    """Gives clips of corpora that nothing was learned from, by the encoders that ship; None where there are none.
-
-    They have one version, [1, 1, 1], in which each clip stands three times: as it was recorded, distorted, and a brief
-    stretch of it. What is heard of them is kept in `folder`; the first time takes three quarters of an hour of a core.
-
-    Raises:
-        DataError: a file has none of its corpus's names.
-        WeightsError: the voice encoders' weights are not here.
-    """
-    speech = data_dir / "speech"
-    for corpus, kept in speech_data.FURTHER.items():
-        if corpus not in speech_data.found(speech):
-            say(f"no {speech / corpus}, so that certainty is not learned from it ({kept})")
-    corpora = speech_data.found(speech)
-    examples = [one for name in corpora for one in speech_bank.load(speech_data.load(speech, (name,)), folder, say)]
-    if not examples:
-        return None
-    network = train_voice.shipped_network()
-    copies = (0, 1, BRIEF)
-    values = {VoiceEmotionEncoder.feature: torch.cat([features(network, examples, copy) for copy in copies])}
-    present = {VoiceEmotionEncoder.feature: torch.ones(len(copies) * len(examples), dtype=torch.bool)}
+    voices = torch.stack([unseen(networks, examples, copy, who) for who in readers for copy in range(KINDS)])
+    voices = voices.view(*VERSIONS, len(examples), -1)
+    values, present = {VoiceEmotionEncoder.feature: voices}, {}
+    present[VoiceEmotionEncoder.feature] = torch.ones(voices.shape[:-1], dtype=torch.bool)
     for name in ALONE:
-        rows, there = heard(examples, name)
-        values[name] = torch.cat([rows[copy] for copy in copies])
-        present[name] = torch.cat([there[copy] for copy in copies])
-    clips = tuple(example.clip for example in examples) * len(copies)
-    return Speech(
-        clips,
-        {name: value[None, None, None] for name, value in values.items()},
-        {name: value[None, None, None] for name, value in present.items()},
+        values[name], present[name] = (part.expand(*VERSIONS, *part.shape[1:]) for part in heard(examples, name))
+    clips = [example.clip for example in examples]
+    learned = Speech(
+        tuple(clip for clip in clips if clip.corpus in speech_data.CORPORA),
+        {name: value[:, :, own] for name, value in values.items()},
+        {name: value[:, :, own] for name, value in present.items()},
+    )
+    further = tuple(clip for clip in clips if clip.corpus not in speech_data.CORPORA)
+    if not further:
+        return learned, None
+    copies = [0, 1, BRIEF]
+
+    def strange(part: Tensor) -> Tensor:
+        return part[1, copies][:, ~own].flatten(0, 1)[None, None]
+
+    return learned, Speech(
+        further * len(copies),
+        {name: strange(value) for name, value in values.items()},
+        {name: strange(value) for name, value in present.items()},
     )
 
 
@@ -115,33 +99,27 @@ def heard(examples: Sequence[Example], feature: str) -> tuple[Tensor, Tensor]:
 
 
 def unseen(
-    networks: Mapping[str, VoiceNetwork],
-    examples: Sequence[Example],
-    copy: int,
-    readers: Sequence[str],
-    *,
-    wordless: bool = False,
+    networks: Mapping[str, VoiceNetwork], examples: Sequence[Example], copy: int, readers: Sequence[str]
 ) -> Tensor:
-    """Gives `audio/emotion@3` [N, 100] of one copy of each clip, by a network that doesn't know it.
+    """Gives `audio/emotion@4` [N, 100] of one copy of each clip, by a network that doesn't know it.
 
     Args:
         networks: by name; `all` is the one whose space is meant.
         examples: the clips.
         copy: which of their copies.
         readers: of each clip, the network that doesn't know it, but all clips that have another.
-        wordless: as if no recogniser had heard them.
     """
-    shipped_features = features(networks["all"], examples, copy, wordless=wordless)
+    shipped_features = features(networks["all"], examples, copy)
     found = torch.zeros_like(shipped_features)
     for reader in sorted(set(readers)):
         own = torch.tensor([one == reader for one in readers])
-        rows = features(networks[reader], examples, copy, wordless=wordless)
+        rows = features(networks[reader], examples, copy)
         found[own] = mapped(rows[~own], shipped_features[~own], rows[own])
     return found.clamp(-1, 1)  # as the tanh of the shipped network has it
 
 
 def by_embedding(speech: Speech, rows: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Gives `audio/emotion@3` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
+    """Gives `audio/emotion@4` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
 
     A linear map from the one to the other is fitted on clips. What it can't tell (`rest`) is the clips' own, and is
     to be added from one clip or another: with it the vectors spread as those of real voices do.
@@ -154,7 +132,7 @@ def by_embedding(speech: Speech, rows: Tensor, embeddings: Tensor) -> tuple[Tens
     Returns:
         the vectors [N, 100] without the rest, and the clips' rest [K, 100].
     """
-    known, voices = (speech.values[name][0, 0, 0][rows] for name in (VoiceEncoder.feature, VoiceEmotionEncoder.feature))
+    known, voices = (speech.values[name][0, 0][rows] for name in (VoiceEncoder.feature, VoiceEmotionEncoder.feature))
     return mapped(known, voices, embeddings), voices - mapped(known, voices, known)
 
 

@@ -139,7 +139,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
     acted = corpora.load("iemocap", data_dir, (LOWER, GE2E, PROSODY), descriptors=recipe.descriptors)
     acted = from_iemocap(in_pieces(data_dir / "iemocap", acted), mix)
     misheard = mishear(data_dir / "meld", said)
-    speech = live_speech.load(data_dir, folder, say)
+    speech, strange = live_speech.load(data_dir, folder, say)
     sizes = {name: value.shape[-1] for name, value in {**said.batch.features, **speech.values}.items()}
     seen = live_faces.load(data_dir, say) if FACE in recipe.features else None
     if seen:
@@ -155,12 +155,12 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
     valid = {"meld": part(said, "valid"), "misheard": part(misheard, "valid"), "iemocap": part(acted, "valid")}
     test = {"meld": part(said, "test"), "misheard": part(misheard, "test"), "iemocap": part(acted, "test")}
     held_out = (folds == HELD_OUT).nonzero().flatten().tolist()
-    ways = {"voices": (0, 0, 0), "distorted": (0, 0, 1), "foreign": (1, 0, 0), "brief": (0, 0, BRIEF)}
+    ways = {"voices": (0, 0), "distorted": (0, 1), "foreign": (1, 0), "brief": (0, BRIEF)}
     acted_parts = {
         name: from_speech(speech, held_out, speech_data.LABELS, sizes, version) for name, version in ways.items()
     }
     valid |= acted_rows.judged(acted_parts, [speech.clips[at] for at in held_out])
-    if strange := live_speech.unknown(data_dir, folder, say):
+    if strange:
         valid["unknown"] = from_speech(strange, range(len(strange.clips)), speech_data.LABELS, sizes)
     if seen:
         looked = from_faces(seen["valid"], ferplus.EMOTIONS, sizes)

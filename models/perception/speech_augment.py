@@ -6,10 +6,7 @@ import io
 
 import av
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from mer_agent.streams.resampler import Resampler
 from mer_agent.streams.types import SAMPLE_RATE_HZ
@@ -113,40 +110,3 @@ def _tones(length: int, random: np.random.Generator) -> Sound:
                 part += np.sin(2 * np.pi * pitch_hz * k * t + random.uniform(0, 6)) / k**roll_off
         parts.append(part * fade)
     return np.concatenate(parts)[:length].astype(np.float32)
-
-
-def vary(mels: list[Tensor], most: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gives log-mels of the same voices at another speed, throat and microphone, partly heard, with stripes missing.
-
-    Args:
-        mels: [frames, bands] each.
-        most: frames that are given at most; of a longer one a stretch.
-        random: where the chances come from.
-
-    Returns:
-        float32 [batch, frames, bands], and how many frames of each are real, int64 [batch].
-    """
-    count, bands = len(mels), mels[0].shape[1]
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=random)
-
-    padded = nn.utils.rnn.pad_sequence([mel.float() for mel in mels], batch_first=True)
-    length = torch.tensor([len(mel) for mel in mels], dtype=torch.float32)
-    speed = uniform(0.85, 1.18)
-    heard = torch.minimum(length * uniform(0.75, 1.0), most * speed).clamp(min=torch.minimum(length, torch.tensor(5.0)))
-    start = (length - heard) * uniform(0.0, 1.0)
-    frames = (heard / speed).round().clamp(5, most).long()
-    row = start[:, None] + torch.arange(int(frames.max())) * speed[:, None]
-    row = torch.minimum(row, length[:, None] - 1)
-    column = (torch.arange(bands) * uniform(0.92, 1.08)[:, None]).clamp(max=bands - 1)
-    rows = row[:, :, None].expand(-1, -1, bands) / max(1, padded.shape[1] - 1) * 2 - 1
-    columns = column[:, None].expand(-1, row.shape[1], -1) / (bands - 1) * 2 - 1
-    grid = torch.stack([columns, rows], -1)
-    mel = functional.grid_sample(padded[:, None], grid, align_corners=True)[:, 0]
-    mel = mel + uniform(-0.4, 0.4)[:, None, None] * torch.linspace(-1, 1, bands)
-    for axis, size, widest in ((2, bands, 8.0), (1, mel.shape[1], 20.0)):
-        at, begin, width = torch.arange(size), uniform(0, size), uniform(0, widest)
-        gone = (at >= begin[:, None]) & (at < (begin + width)[:, None])
-        mel = mel.masked_fill(gone.unsqueeze(3 - axis), 0.0)
-    return mel, frames

@@ -19,13 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mer_agent.encoders import weights
+from mer_agent.encoders import whisper_layers
 from mer_agent.encoders.prosody import ProsodyEncoder
 from mer_agent.encoders.voice import VoiceEncoder, shared
-from mer_agent.encoders.voice_emotion import RECOGNISER, log_mel, stack
 from mer_agent.models.data.speech_data import FOLDS, Clip, cut_at, sound, speech_of
 from mer_agent.models.perception.speech_augment import distort
-from mer_agent.streams.transcriber import Transcriber
 from mer_agent.streams.types import SAMPLE_RATE_HZ, Utterance
 
 COPIES = 2
@@ -50,12 +48,8 @@ class Example:
     """A clip, and what is heard of it: of the clean recording, of each distorted copy, of the brief one (K in all)."""
 
     clip: Clip
-    mels: tuple[Tensor, ...]
-    """float16 [frames, 64], K of them."""
-    summaries: Tensor
-    """Of the speaker encoder, [K, 1024], NaN where there is none."""
-    hearings: Tensor
-    """Of the recogniser's encoder, [K, 1024]."""
+    heard: Tensor
+    """What the voice network reads (`whisper_layers`), float32 [K, 1536]; NaN where nothing can be heard."""
     alone: tuple[dict[str, Tensor | None], ...]
     """Of each copy the features `ALONE`, None where one is absent."""
 
@@ -67,7 +61,7 @@ def load(clips: Sequence[Clip], folder: Path, say: Callable[[str], None]) -> lis
     change.
 
     Raises:
-        WeightsError: `ge2e` or the recogniser's weights have not been pulled.
+        WeightsError: `ge2e` or `whisper-base` has not been pulled.
     """
     examples = []
     for fold in range(FOLDS):
@@ -78,43 +72,32 @@ def load(clips: Sequence[Clip], folder: Path, say: Callable[[str], None]) -> lis
             compute(own, path)
         kept = torch.load(path, weights_only=True) if own else {}
         for clip in own:
-            mels, summaries, hearings, alone = kept[_name(clip)]
-            examples.append(Example(clip, tuple(mels), summaries, hearings, tuple(alone)))
+            heard, alone = kept[_name(clip)]
+            examples.append(Example(clip, heard, tuple(alone)))
     return examples
 
 
 def compute(clips: Sequence[Clip], path: Path) -> None:
     """Hears the clips and writes what is learned from them to `path`."""
-    encoder, prosody = shared("cpu"), ProsodyEncoder()
-    recogniser = Transcriber(weights.path(RECOGNISER), language="en", cpu_threads=1)
+    encoder, prosody, layers = shared("cpu"), ProsodyEncoder(), whisper_layers.shared("cpu")
     kept = {}
     for at in range(0, len(clips), _AT_ONCE):
         some = clips[at : at + _AT_ONCE]
-        heard = [copy for clip in some for copy in _copies(clip, clips)]
-        mels = [torch.zeros(1, 64) if (mel := _mel(copy)) is None else mel for copy in heard]
-        sounds = [np.zeros(0, np.float32) if copy.audio is None else copy.audio for copy in heard]
-        summaries = stack(encoder.summaries(sounds)).view(len(some), KINDS, -1)
-        hearings = torch.stack([torch.from_numpy(recogniser.listen(sound).summary) for sound in sounds])
-        hearings = hearings.view(len(some), KINDS, -1)
-        rows = zip(encoder.encode(heard), prosody.encode(heard), strict=True)
+        copies = [copy for clip in some for copy in _copies(clip, clips)]
+        heard = torch.stack([_row(row) for row in layers.means([copy.speech for copy in copies])])
+        rows = zip(encoder.encode(copies), prosody.encode(copies), strict=True)
         alone = [dict(zip(ALONE, row, strict=True)) for row in rows]
         for i, clip in enumerate(some):
             own = slice(i * KINDS, (i + 1) * KINDS)
-            kept[_name(clip)] = (
-                [mel.half() for mel in mels[own]],
-                summaries[i].clone(),
-                hearings[i].clone(),
-                alone[own],
-            )
-    recogniser.close()
+            kept[_name(clip)] = (heard[own].clone(), alone[own])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.save(kept, partial)
     partial.replace(path)
 
 
-def _mel(copy: Utterance) -> Tensor | None:
-    return None if (speech := copy.speech) is None else log_mel(speech)
+def _row(heard: Tensor | None) -> Tensor:
+    return torch.full((whisper_layers.MEANS,), float("nan")) if heard is None else heard
 
 
 def _copies(clip: Clip, clips: Sequence[Clip]) -> list[Utterance]:
@@ -145,5 +128,5 @@ def _name(clip: Clip) -> str:
 
 
 def _key(clips: Sequence[Clip]) -> str:
-    names = "\0".join(_name(clip) for clip in clips)
-    return hashlib.sha256(f"{COPIES} {BRIEF_S} {RECOGNISER} {names}".encode()).hexdigest()[:8]
+    made_of = (COPIES, BRIEF_S, whisper_layers.WEIGHTS, whisper_layers.LAYERS, *(_name(clip) for clip in clips))
+    return hashlib.sha256("\0".join(map(str, made_of)).encode()).hexdigest()[:8]

@@ -94,7 +94,7 @@ class HashEncoder:
             if self.modality == "text":
                 rows.append(vector((one.text, one.speaker, tuple(past)), self.dimension) if one.text else None)
             elif self.hears_recogniser:
-                rows.append(vector((one.start_ns, one.hearing and one.hearing.summary.tobytes()), self.dimension))
+                rows.append(vector((one.start_ns, one.hearing and one.hearing.steps.tobytes()), self.dimension))
             elif self.modality == "visual":
                 crops = [(frame.captured_ns, face.crop.tobytes()) for frame in one.frames for face in frame.faces or ()]
                 rows.append(vector(crops, self.dimension) if crops else None)
@@ -112,7 +112,7 @@ class HashWords:
         told = hashlib.sha256(segment.audio.tobytes()).hexdigest()
         for _ in range(int(told[:2], 16)):
             await asyncio.sleep(0)
-        hearing = Hearing("fake", np.frombuffer(bytes.fromhex(told), np.float32))
+        hearing = Hearing("fake", np.frombuffer(bytes.fromhex(told), np.float32)[None])
         return Transcript("" if told[2] == "0" else told[:8], hearing=hearing)
 
 

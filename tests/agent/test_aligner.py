@@ -39,7 +39,7 @@ def test_words_come_later() -> None:
 
 def test_no_words_are_an_absent_modality() -> None:
     utterance = Aligner().utterance("u1", a_segment(0, np.ones(800, np.float32)))
-    hearing = Hearing("whisper-base", np.ones(2, np.float32))
+    hearing = Hearing("whisper-base", np.ones((1, 2), np.float32))
     wordless = with_words(utterance, Transcript("", confidence=0.0, hearing=hearing))
     assert (wordless.transcript, wordless.hearing) == (None, hearing)
 

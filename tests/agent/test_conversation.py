@@ -94,11 +94,11 @@ def test_the_text_encoder_sees_the_turns_before_with_anonymous_speakers_and_neve
 @pytest.mark.parametrize("ahead", [False, True], ids=["at the end", "in advance"])
 def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ahead: bool) -> None:
     setup = Setup()
-    listener = FakeEncoder("audio/emotion@3", "audio", hears_recogniser=True)
+    listener = FakeEncoder("audio/whisper-steps@1", "audio", hears_recogniser=True)
     setup.conversation = Conversation(
         setup.stream, [listener, setup.voice], setup.speakers, labels=LABELS, label_set="two", model="fake"
     )
-    sound, hearing = np.ones(2, np.float32), Hearing("whisper-base", np.ones(2, np.float32))
+    sound, hearing = np.ones(2, np.float32), Hearing("whisper-base", np.ones((1, 2), np.float32))
     early = replace(utterance(0), audio=sound)
     heard = setup.conversation.hear(early)
     assert not listener.seen
@@ -107,8 +107,8 @@ def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ah
         heard = setup.conversation.read(late, heard)
     prediction = setup.conversation.judge(late, heard)
     assert [one.hearing for one, _ in listener.seen] == [hearing]
-    assert setup.stream.calls == [("u0", 0, ("audio/emotion@3", SPEAKER_FEATURE))]
-    assert "audio/emotion@3" in prediction.timings_ms
+    assert setup.stream.calls == [("u0", 0, ("audio/whisper-steps@1", SPEAKER_FEATURE))]
+    assert "audio/whisper-steps@1" in prediction.timings_ms
     open_still = replace(utterance(1), audio=sound)
     setup.conversation.preview(open_still, setup.conversation.hear(open_still))
     assert listener.seen[-1][0].hearing is None, "it must do without while words are still being spoken"
@@ -118,13 +118,13 @@ def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ah
 
 def test_what_the_recogniser_heard_late_is_revised_like_late_words() -> None:
     setup = Setup()
-    listener = FakeEncoder("audio/emotion@3", "audio", hears_recogniser=True)
+    listener = FakeEncoder("audio/whisper-steps@1", "audio", hears_recogniser=True)
     setup.conversation = Conversation(
         setup.stream, [listener, setup.voice], setup.speakers, labels=LABELS, label_set="two", model="fake"
     )
     one = replace(utterance(0, ""), audio=np.ones(2, np.float32))
     final = setup.conversation.judge(one, setup.conversation.hear(one))
-    late = with_words(one, Transcript("", hearing=Hearing("whisper-base", np.ones(2, np.float32))))
+    late = with_words(one, Transcript("", hearing=Hearing("whisper-base", np.ones((1, 2), np.float32))))
     listener.vector = torch.zeros(2)
     revision = setup.conversation.revise("u0", transcript=Transcript(""), heard=setup.conversation.listen(late))
     assert final.utterance.hearing is None

@@ -59,7 +59,7 @@ class TestRealWeights:
             if forgets:
                 encoder.forget()
                 assert not encoder._recent
-            assert encoder.summaries([sound])[0] is not None
+            assert encoder.windows([sound])[0] is not None
         assert runs == [1, 0, 1]
 
     def test_a_batch_gives_what_each_gives_alone(self, encoder: VoiceEncoder) -> None:

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from mer_agent.encoders.base import create, hears_recogniser
 from mer_agent.encoders.sequences import STEPS, take_apart
-from mer_agent.encoders.voice_emotion import RECOGNISER
-from mer_agent.encoders.whisper_steps import WIDTH, WhisperStepsEncoder
+from mer_agent.encoders.whisper_steps import RECOGNISER, WIDTH, WhisperStepsEncoder
 from mer_agent.streams.transcriber import MOST_STEPS, Transcriber
 from mer_agent.streams.types import NS_PER_S, Hearing, Turn, Utterance
 
 MOST = STEPS[WhisperStepsEncoder.feature]
 
 
-def heard(steps: np.ndarray | None, weights: str = RECOGNISER) -> Utterance:
-    return Utterance("u", None, 0, NS_PER_S, hearing=Hearing(weights, np.zeros(2 * WIDTH, np.float32), steps))
+def heard(steps: np.ndarray, weights: str = RECOGNISER) -> Utterance:
+    return Utterance("u", None, 0, NS_PER_S, hearing=Hearing(weights, steps))
 
 
 def numbers(count: int) -> np.ndarray:
@@ -42,8 +41,8 @@ def test_a_row_is_the_steps_that_were_heard_and_nothing_after_them() -> None:
 def test_what_was_not_heard_by_this_recogniser_is_absent() -> None:
     encoder = WhisperStepsEncoder()
     unasked = Utterance("u", None, 0, NS_PER_S, audio=voices.speech(1.0))
-    some = [unasked, heard(None), heard(numbers(0)), heard(numbers(7), "whisper-tiny.en"), heard(numbers(7))]
-    assert [row is None for row in encoder.encode(some)] == [True] * 4 + [False]
+    some = [unasked, heard(numbers(0)), heard(numbers(7), "whisper-tiny.en"), heard(numbers(7))]
+    assert [row is None for row in encoder.encode(some)] == [True] * 3 + [False]
 
 
 def test_it_waits_for_the_words() -> None:

@@ -10,8 +10,7 @@ from support import media_files, needs, voices
 
 from mer_agent.encoders.mel import MelEncoder
 from mer_agent.encoders.sequences import STEPS, take_apart
-from mer_agent.encoders.voice_emotion import RECOGNISER
-from mer_agent.encoders.whisper_steps import WhisperStepsEncoder
+from mer_agent.encoders.whisper_steps import RECOGNISER, WhisperStepsEncoder
 from mer_agent.errors import DataError
 from mer_agent.models.data import speech_data
 from mer_agent.models.data.corpora import load

@@ -22,7 +22,7 @@ SIZES = {TEXT: 3, LOWER: 3, GE2E: 2, VOICE: 2, PROSODY: 2, FACE: 2}
 MODALITY = {TEXT: "text", LOWER: "text", FACE: "visual"}
 SPECS = [FeatureSpec(name, MODALITY.get(name, "audio"), size) for name, size in SIZES.items()]
 CLASSES = len(MELD_LABELS)
-MARKS = tuple(k / 16 for k in range(12))
+MARKS = tuple(k / 16 for k in range(6))
 """By which a voice's versions differ."""
 
 
@@ -49,10 +49,10 @@ def pool() -> Pool:
         {name: (talks.features[name] + 0.5, talks.present[name]) for name in (TEXT, LOWER)},
         torch.tensor([False] * 4),
         voices,
-        {  # a clean, a distorted and a brief one, each heard by a recogniser or not, by one who knows the corpus or not
+        {  # a clean, a distorted and a brief one, each heard by one who knows the corpus or not
             name: (
-                torch.stack([values + mark for mark in MARKS]).view(2, 2, 3, len(voices), -1),
-                voices.present[name].expand(2, 2, 3, -1),
+                torch.stack([values + mark for mark in MARKS]).view(2, 3, len(voices), -1),
+                voices.present[name].expand(2, 3, -1),
             )
             for name, values in voices.features.items()
             if name in (VOICE, GE2E, PROSODY)
@@ -188,13 +188,13 @@ def test_the_same_seed_draws_the_same_batch():
 
 
 def test_a_voice_is_clean_or_distorted_and_all_its_features_are_of_the_same_version():
-    batch = drawn(clips=60, spoken=0, face=0, clean=0.5, wordless=0.5, foreign=0.5)
+    batch = drawn(clips=60, spoken=0, face=0, clean=0.5, foreign=0.5)
     clips = batch.present[VOICE] & ~batch.present[TEXT]
     marks = {name: batch.features[name][clips][:, 0] % 1 for name in (VOICE, GE2E, PROSODY)}
     assert set(marks[VOICE].tolist()) == {mark for k, mark in enumerate(MARKS) if k % 3 < 2}
     assert torch.equal(marks[VOICE], marks[GE2E])
     assert torch.equal(marks[VOICE], marks[PROSODY])
-    always = drawn(spoken=0, face=0, clean=1.0, wordless=0.0, foreign=0.0)
+    always = drawn(spoken=0, face=0, clean=1.0, foreign=0.0)
     assert (always.features[VOICE][always.present[VOICE]][:, 0] % 1 == 0).all()
 
 
@@ -202,7 +202,7 @@ def test_a_brief_utterance_is_lent_a_brief_voice():
     of = pool()
     brief = torch.arange(len(of.talks)) % 3 == 0
     of.talks.features[PROSODY] = torch.where(brief[:, None], 0.6, of.talks.features[PROSODY])
-    mix = Mix(clips=30, faces=20, voice=1, words=0, whole=1, lost=0, wordless=0, foreign=0, brief=1)
+    mix = Mix(clips=30, faces=20, voice=1, words=0, whole=1, lost=0, foreign=0, brief=1)
     batch = Mixer(of, mix, SPECS, torch.Generator().manual_seed(0)).draw(torch.tensor([0, 1, 2, 3]))
     copies = (batch.features[VOICE][:, 0] % 1 * 16).round() % 3
     assert torch.equal(copies[: len(brief)] == 2, brief)

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 
 import pytest
 import torch
 
-from mer_agent.encoders.voice import SUMMARY, VoiceEncoder
-from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder
-from mer_agent.models.data import speech_data
-from mer_agent.models.data.speech_data import FURTHER, Clip
-from mer_agent.models.live.live_speech import VERSIONS, Speech, by_embedding, unknown
-from mer_agent.models.perception import speech_bank
+from mer_agent.encoders.voice import VoiceEncoder
+from mer_agent.encoders.voice_emotion import VoiceEmotionEncoder, VoiceNetwork, VoiceShape
+from mer_agent.encoders.whisper_layers import MEANS
+from mer_agent.models.data.speech_data import CORPORA, FURTHER, LABELS, Clip
+from mer_agent.models.live.live_speech import VERSIONS, Speech, by_embedding, load
+from mer_agent.models.perception import train_voice
 from mer_agent.models.perception.speech_bank import ALONE, KINDS, Example
 
 
-def test_unknown_voices_stand_as_recorded_distorted_and_brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bank(clips: list[Clip], folder: Path, say: object) -> list[Example]:
-        random = torch.Generator().manual_seed(len(clips[0].corpus))
-        summaries = torch.randn(len(clips), KINDS, SUMMARY, generator=random)
-        mels = (torch.zeros(20, 64).half(),) * KINDS
-        alone = [{name: None if copy else torch.ones(8) for name in ALONE} for copy in range(KINDS)]
-        return [Example(clip, mels, own, own, tuple(alone)) for clip, own in zip(clips, summaries, strict=True)]
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
+    """Two clips of each corpus, and networks that are all alike but for what the shipped one adds."""
+    random = torch.Generator().manual_seed(0)
+    examples = [
+        Example(
+            Clip(Path(f"{corpus}{i}.wav"), corpus, "", i, i),
+            torch.randn(KINDS, MEANS, generator=random),
+            tuple({name: None if copy else torch.ones(8) for name in ALONE} for copy in range(KINDS)),
+        )
+        for corpus in (*CORPORA, *FURTHER)
+        for i in range(2)
+    ]
+    networks = collections.defaultdict(lambda: VoiceNetwork(len(LABELS), VoiceShape(units=8)))
+    monkeypatch.setattr(train_voice, "runs_beside_shipped", lambda data, folder, names, say: (examples, networks))
+    return examples
 
-    def read(folder: Path, corpora: tuple[str, ...]) -> list[Clip]:
-        return [Clip(Path(f"{corpora[0]}{i}.wav"), corpora[0], "", i, 0) for i in range(2)]
 
-    monkeypatch.setattr(speech_bank, "load", bank)
-    monkeypatch.setattr(speech_data, "load", read)
-    said: list[str] = []
-    assert unknown(tmp_path, tmp_path, said.append) is None
-    assert len(said) == len(FURTHER), "each is told of, and where it is kept"
-    for corpus in FURTHER:
-        (tmp_path / "speech" / corpus).mkdir(parents=True)
-    speech = unknown(tmp_path, tmp_path, said.append)
-    assert speech is not None
-    many = 2 * len(FURTHER)
-    assert [clip.label for clip in speech.clips] == [0, 1] * len(FURTHER) * 3
-    assert speech.values[VoiceEmotionEncoder.feature].shape == (1, 1, 1, 3 * many, 100)
-    assert speech.present[VoiceEncoder.feature].flatten().tolist() == [True] * many + [False] * 2 * many
+def test_voices_of_further_corpora_stand_apart_as_recorded_distorted_and_brief(
+    tmp_path: Path, heard: list[Example]
+) -> None:
+    learned, strange = load(tmp_path, tmp_path, print)
+    own, many = 2 * len(CORPORA), 2 * len(FURTHER)
+    assert [clip.corpus for clip in learned.clips] == [corpus for corpus in CORPORA for _ in range(2)]
+    assert learned.values[VoiceEmotionEncoder.feature].shape == (*VERSIONS, own, 100)
+    assert strange is not None
+    assert [clip.label for clip in strange.clips] == [0, 1] * len(FURTHER) * 3
+    assert strange.values[VoiceEmotionEncoder.feature].shape == (1, 1, 3 * many, 100)
+    assert strange.present[VoiceEncoder.feature].flatten().tolist() == [True] * many + [False] * 2 * many
+
+
+def test_without_further_corpora_there_are_no_unknown_voices(tmp_path: Path, heard: list[Example]) -> None:
+    del heard[2 * len(CORPORA) :]
+    learned, strange = load(tmp_path, tmp_path, print)
+    assert len(learned.clips) == 2 * len(CORPORA)
+    assert strange is None
 
 
 def test_a_voice_is_told_by_its_embedding_as_far_as_that_goes() -> None:

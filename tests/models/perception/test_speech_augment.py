@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from support import voices
 
-from mer_agent.models.perception.speech_augment import _tones, add, distort, opus, reverberate, telephone, vary
+from mer_agent.models.perception.speech_augment import _tones, add, distort, opus, reverberate, telephone
 
 
 @pytest.mark.parametrize("codec", [opus, telephone])
@@ -59,12 +58,3 @@ def test_distortion_gives_finite_sound_of_the_same_length(seconds: float) -> Non
 def test_the_same_chances_give_the_same_sound() -> None:
     first, again = (distort(voices.speech(1.0), voices.speech(0.5), np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first, again)
-
-
-def test_varied_log_mels_are_no_longer_than_asked_and_finite() -> None:
-    mels = [torch.randn(frames, 64) for frames in (5, 60, 400)]
-    mel, frames = vary(mels, 100, torch.Generator().manual_seed(0))
-    assert mel.shape == (3, int(frames.max()), 64)
-    assert int(frames.max()) <= 100
-    assert int(frames.min()) >= 5
-    assert mel.isfinite().all()

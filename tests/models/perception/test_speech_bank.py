@@ -10,6 +10,7 @@ import torch
 from support import media_files, needs, voices
 
 from mer_agent.encoders.voice import VoiceEncoder
+from mer_agent.encoders.whisper_layers import MEANS
 from mer_agent.models.data.speech_data import Clip
 from mer_agent.models.perception import speech_bank
 from mer_agent.models.perception.speech_bank import ALONE, BRIEF_S, COPIES, KINDS
@@ -58,9 +59,10 @@ def test_is_computed_once_for_the_same_clips(clips: list[Clip], tmp_path: Path) 
     first, again = (speech_bank.load(clips, tmp_path / "bank", said.append) for _ in range(2))
     assert len(said) == 1
     for one, other in zip(first, again, strict=True):
-        assert len(one.mels) == len(one.alone) == KINDS
-        assert one.hearings.shape == (KINDS, 1024)
-        assert torch.equal(one.hearings, other.hearings)
+        assert len(one.alone) == KINDS
+        assert one.heard.shape == (KINDS, MEANS)
+        assert one.heard.isfinite().all()
+        assert torch.equal(one.heard, other.heard)
         assert {*ALONE} == {*one.alone[0]}
         assert one.alone[0][VoiceEncoder.feature] is not None
     speech_bank.load(clips[:1], tmp_path / "bank", said.append)
