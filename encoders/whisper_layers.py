@@ -1,9 +1,9 @@
 """What the lower layers of Whisper's encoder hear: how something is said, before words are made of it.
 
 Whisper was trained on hundreds of thousands of hours from everywhere. Layer by layer its encoder turns sound into
-words, and the last layer has forgotten most of the voice. What is heard below them carries over from one studio, speaker
-and language to another (docs/cards/voice.md has figures layer by layer). So this is the encoder up to its third layer,
-by the weights of the recogniser that are pulled anyway:
+words, and the last layer has forgotten most of the voice. What is heard below them carries over from one studio,
+speaker and language to another (docs/cards/voice.md has figures layer by layer). So this is the encoder up to its third
+layer, by the weights of the recogniser that are pulled anyway:
 
 1. the speech in an utterance, brought to one loudness, not padded to 30 s: log-mel as Whisper has it (80 bands, 25 ms
    windows every 10 ms);

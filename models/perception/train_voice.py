@@ -202,7 +202,7 @@ def _kept(
     learned, tested = _splits(examples)[name]
     begun = time.monotonic()
     network, loss = fit(learned, recipe, seed, lambda epoch, at: say(f"{name}  epoch {epoch + 1:2}  loss {at:.3f}"))
-    judged = {condition: predict(network, tested, copy) for condition, copy in CONDITIONS.items()}
+    judged = {condition: predict(network, tested, copy) for condition, copy in CONDITIONS.items()} if tested else {}
     run = {
         "recipe": json.dumps(asdict(recipe)),
         "state": network.state_dict(),
