@@ -107,7 +107,7 @@ def test_what_listens_to_the_recogniser_is_asked_once_and_when_that_has_heard(ah
         heard = setup.conversation.read(late, heard)
     prediction = setup.conversation.judge(late, heard)
     assert [one.hearing for one, _ in listener.seen] == [hearing]
-    assert setup.stream.calls == [("u0", 0, ("audio/whisper-steps@1", SPEAKER_FEATURE))]
+    assert setup.stream.calls == [("u0", 0, (SPEAKER_FEATURE, "audio/whisper-steps@1"))]
     assert "audio/whisper-steps@1" in prediction.timings_ms
     open_still = replace(utterance(1), audio=sound)
     setup.conversation.preview(open_still, setup.conversation.hear(open_still))
