@@ -62,8 +62,8 @@ class Mix:
     """Dialogues of MELD in a batch."""
     long_talks: int = 2
     """Dialogues of IEMOCAP in a batch."""
-    clips: int = 56
-    faces: int = 40
+    clips: int = 28
+    faces: int = 16
     misheard: float = 0.3
     """Dialogues that are read as a recogniser would have written them."""
     voice: float = 0.5
@@ -93,7 +93,7 @@ class Mix:
     begins: float = 0.15
     """Clips and faces that begin a dialogue: their rows must be as long as real dialogues, or the length of the past
     would tell a model whether a voice is acted, and so whether to trust it."""
-    words: float = 0.15
+    words: float = 0.25
     """Conversations that keep their words alone, as typed ones have nothing else."""
     whole: float = 0.6
     """Of the others, and of clips and faces, those that keep all modalities; the rest keeps one of seven subsets."""

@@ -86,7 +86,7 @@ RECIPE = Recipe(
         "dropout": 0.3,
         "input_dropout": 0.3,
     },
-    epochs=10,
+    epochs=12,
     learning_rate=1.5e-3,
     affect_weight=0.5,
     balance=0.4,
@@ -98,7 +98,7 @@ SPEECH_AND_FACES = (
     "RAVDESS and EmoDB, acted speech: four fifths of the speakers; FER+ faces: four fifths of its validation split "
     "(the face encoder learned from its training split)"
 )
-STRANGE = "nothing but the certainty of a voice alone: nEMO and ASED, as far as they were there"
+STRANGE = "nothing but the certainty of a voice alone: nEMO and ASED, as far as they were there (the voice encoder: more)"
 TERMS = (
     "research, non-commercial: IEMOCAP is licensed for research, MELD's annotations are under GPL-3 and its footage "
     "belongs to its owners, RAVDESS is CC BY-NC-SA 4.0, EmoDB free for research, FER2013's pictures are for research"
@@ -110,8 +110,9 @@ class LiveData:
     """What teaches, and by name the parts that judge: MELD, `misheard` MELD, IEMOCAP, acted voices, faces.
 
     Acted voices judge four times, in conversations with words (`acted_rows`): as they were recorded, `distorted`,
-    `foreign`, read as voices of an unknown corpus, and `brief`, a second of them or so. Voices of corpora that nothing
-    was learned from (`unknown`) judge by themselves, if there are any.
+    `foreign`, read as voices of an unknown corpus, and `brief`, a second of them or so. Voices of further corpora, of
+    which the model learned nothing and the network that reads them neither (`unknown`), judge by themselves, if there
+    are any.
     """
 
     pool: Pool
