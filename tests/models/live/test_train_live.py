@@ -45,8 +45,8 @@ def data() -> LiveData:
         voices,
         {
             name: (
-                torch.stack([voices.features[name] + mark / 80 for mark in range(12)]).view(2, 2, 3, 140, -1),
-                voices.present[name].expand(2, 2, 3, -1),
+                torch.stack([voices.features[name] + mark / 80 for mark in range(6)]).view(2, 3, 140, -1),
+                voices.present[name].expand(2, 3, -1),
             )
             for name in (GE2E, VOICE, PROSODY)
         },
