@@ -22,7 +22,7 @@ ONE_PLACE = {
     "cv2": {"streams/camera.py", "streams/faces.py"},  # it opens cameras, and it brings the face detector
     "aiomqtt": {"agent/wire/mqtt.py", "agent/bench/mqtt.py"},  # the bench compares us with it
     "amqtt": {"agent/wire/broker.py"},
-    "faster_whisper": {"streams/transcriber.py"},
+    "faster_whisper": {"streams/transcriber.py", "encoders/whisper_layers.py"},  # the words, and Whisper's log-mel
 }
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
