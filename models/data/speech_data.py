@@ -1,13 +1,14 @@
-"""Acted speech: RAVDESS (English) and EmoDB (German) to learn emotions from, nEMO (Polish) and ASED (Amharic) to judge.
+"""Acted speech to learn emotions from: RAVDESS (English), EmoDB (German), nEMO (Polish) and ASED (Amharic).
 
 All are read from their own file names, with one set of labels and folds. RAVDESS's `calm` counts as neutral: its own
 raters confuse the two. A corpus lacks some labels (`MISSING`); its clips say nothing about them. A fold holds whole
-speakers, of both sexes and both corpora, so no voice is trained and tested on. The sentences are the same in all folds,
+speakers of every corpus, so no voice is trained and tested on. The sentences are the same in all folds,
 each said with every emotion; of ASED's the others, which belong to one emotion each, are left out: their words would
 tell it.
 
-Nothing is learned from nEMO and ASED, which may be missing: a voice that is heard live was recorded in no corpus that
-was learned, and how sure one may be of it can only be seen on such voices.
+nEMO and ASED (`FURTHER`) may be missing. Where they are, the voice encoder learns from them, too: two voices in a
+studio differ less than two studios do. The live model learns from the others alone, and how sure it may be of a voice
+from elsewhere by these, read by networks that know the three other corpora.
 """
 
 from __future__ import annotations
@@ -31,15 +32,13 @@ MISSING = {
     "nemo": ("disgust", "boredom"),
     "ased": ("disgust", "surprise", "boredom"),
 }
-SHARED = tuple(label for label in LABELS if label not in ("boredom", "surprise"))
-"""What both of `CORPORA` have: scores across them are over these."""
 CORPORA = ("ravdess", "emodb")
-"""Those that are learned from."""
+"""Those that have to be there."""
 FURTHER = {
     "nemo": "amu-cai/nEMO on GitHub: nine Polish actors, 4,481 clips, CC BY-NC-SA 4.0 (Christop 2024)",
     "ased": "Ethio2021/ASED_V1 on GitHub: 65 speakers of Amharic, 2,474 clips, no terms stated (Retta et al. 2022)",
 }
-"""Those that only judge, and where their authors keep them."""
+"""Those that may be, and where their authors keep them."""
 MOST = 1500
 """Clips of a further corpus that are read, chosen by their names."""
 FOLDS = 5
