@@ -143,7 +143,7 @@ def _load(folder: Path, layers: Sequence[int] = LAYERS) -> LowerEncoder:
     path = folder / "model.bin"
     network = LowerEncoder(layers)
     try:
-        there = {name: torch.from_numpy(value).float() for name, value in _encoder(path, len(network.layers))}
+        there = {name: torch.from_numpy(value) for name, value in _encoder(path, len(network.layers))}
         network.load_state_dict({own: there[theirs] for own, theirs in _names(len(network.layers))})
     except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
         raise WeightsError(

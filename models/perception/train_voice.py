@@ -194,12 +194,14 @@ def _kept(
 ) -> dict[str, Any]:
     """Gives a run: from the folder if it is there and wanted, else made now and kept."""
     path = folder / f"voice-{name}.pt"
+    learned, tested = _splits(examples)[name]
     if resume and path.is_file():
         kept: dict[str, Any] = torch.load(path, weights_only=True)
         if kept["recipe"] != json.dumps(asdict(recipe)):
             raise DataError(f"{path} is a run of another recipe: give another folder or remove it")
+        if kept["taught"] != _corpora(learned):
+            raise DataError(f"{path} is a run of other corpora: give another folder or remove it")
         return kept
-    learned, tested = _splits(examples)[name]
     begun = time.monotonic()
     network, loss = fit(learned, recipe, seed, lambda epoch, at: say(f"{name}  epoch {epoch + 1:2}  loss {at:.3f}"))
     judged = {condition: predict(network, tested, copy) for condition, copy in CONDITIONS.items()} if tested else {}

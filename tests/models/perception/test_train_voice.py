@@ -113,6 +113,19 @@ def test_a_run_that_has_ended_is_not_made_again(
         train_encoder(tmp_path, tmp_path, resume=True, say=said.append)
 
 
+def test_a_run_of_other_corpora_is_not_taken_for_one_of_these(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = VoiceRecipe(epochs=1, batch=32, shape=RECIPE.shape)
+    monkeypatch.setattr(train_voice, "VoiceRecipe", lambda: recipe)
+    monkeypatch.setattr(train_voice, "examples_of", lambda *asked: examples)
+    train_encoder(tmp_path, tmp_path, resume=True, say=lambda line: None)
+    more = [replace(one, clip=replace(one.clip, corpus="nemo")) for one in examples]
+    monkeypatch.setattr(train_voice, "examples_of", lambda *asked: examples + more)
+    with pytest.raises(DataError, match="of other corpora"):
+        train_encoder(tmp_path, tmp_path, resume=True, say=lambda line: None)
+
+
 def test_runs_made_elsewhere_stand_beside_the_shipped_network(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
