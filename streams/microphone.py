@@ -8,6 +8,7 @@ the median of what the driver says, how long before that they were captured. The
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections import deque
@@ -237,6 +238,9 @@ def _portaudio() -> Any:
             "the system library PortAudio is missing; on Debian: apt-get install libportaudio2, "
             "on Fedora: dnf install portaudio, on macOS: brew install portaudio"
         ) from error
+    # At exit it would close what is open, and a driver that hangs would keep the process for ever. Without it the
+    # system takes back what the process held.
+    atexit.unregister(sounddevice._exit_handler)
     if not _open:
         # PortAudio looks for devices only once, when it starts.
         sounddevice._terminate()

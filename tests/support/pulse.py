@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ class Pulse:
                 return
             time.sleep(0.05)
         needs._missing("PulseAudio doesn't start here")
+
+    def hang(self) -> None:
+        """Stops the daemon in the middle: it is there, and never answers again."""
+        self._daemon.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Ends the daemon without a word."""
