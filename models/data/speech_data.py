@@ -1,18 +1,20 @@
-"""Acted speech to learn emotions from: RAVDESS (English), EmoDB (German), nEMO (Polish) and ASED (Amharic).
+"""Speech to learn emotions from: seven corpora of six languages, six of them acted and one from talk shows.
 
-All are read from their own file names, with one set of labels and folds. RAVDESS's `calm` counts as neutral: its own
-raters confuse the two. A corpus lacks some labels (`MISSING`); its clips say nothing about them. A fold holds whole
-speakers of every corpus, so no voice is trained and tested on. The sentences are the same in all folds,
-each said with every emotion; of ASED's the others, which belong to one emotion each, are left out: their words would
-tell it.
+RAVDESS and TESS (English), EmoDB (German), nEMO (Polish), ASED (Amharic), URDU (Urdu, the talk shows) and TurEV-DB
+(Turkish) are read from their own file names, with one set of labels and folds. What RAVDESS and TurEV-DB call `calm`
+counts as neutral: RAVDESS's own raters confuse the two. A corpus lacks some labels (`MISSING`); its clips say nothing
+about them. A fold holds whole speakers, so no voice is trained and tested on. The acted sentences are the same in all
+folds, each said with every emotion; of ASED's the others, which belong to one emotion each, are left out: their words
+would tell it.
 
-nEMO and ASED (`FURTHER`) may be missing. Where they are, the voice encoder learns from them, too: two voices in a
-studio differ less than two studios do. The live model learns from the others alone, and how sure it may be of a voice
-from elsewhere by these, read by networks that know the three other corpora.
+All but RAVDESS and EmoDB (`FURTHER`) may be missing. Where they are, the voice encoder learns from them, too: two
+voices in a studio differ less than two studios do. The live model learns from those two alone, and how sure it may be
+of a voice from elsewhere by the others, read by networks that know all corpora but theirs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +33,25 @@ MISSING = {
     "emodb": ("surprise",),
     "nemo": ("disgust", "boredom"),
     "ased": ("disgust", "surprise", "boredom"),
+    "tess": ("boredom",),
+    "urdu": ("fear", "disgust", "surprise", "boredom"),
+    "turev": ("fear", "disgust", "surprise", "boredom"),
 }
 CORPORA = ("ravdess", "emodb")
 """Those that have to be there."""
 FURTHER = {
     "nemo": "amu-cai/nEMO on GitHub: nine Polish actors, 4,481 clips, CC BY-NC-SA 4.0 (Christop 2024)",
     "ased": "Ethio2021/ASED_V1 on GitHub: 65 speakers of Amharic, 2,474 clips, no terms stated (Retta et al. 2022)",
+    "tess": "deepxzy/Toronto-emotional-speech-set on GitHub: two Canadian actresses, 2,800 clips, CC BY-NC-ND 4.0 "
+    "(Pichora-Fuller and Dupuis 2020)",
+    "urdu": "siddiquelatif/URDU-Dataset on GitHub: 29 speakers in talk shows, 400 clips, for research "
+    "(Latif et al. 2018)",
+    "turev": "Xeonen/TurEV-DB on GitHub: six Turkish amateurs, 1,735 single words, CC BY-NC-ND 4.0 "
+    "(Canpolat et al. 2020)",
 }
 """Those that may be, and where their authors keep them."""
-MOST = 1500
-"""Clips of a further corpus that are read, chosen by their names."""
+MOST = {"nemo": 1500, "tess": 700, "turev": 700}
+"""Clips of a corpus that are read, chosen by their names: few speakers shouldn't outweigh many."""
 FOLDS = 5
 
 _RAVDESS = {
@@ -70,6 +81,11 @@ _ASED = {"n": "neutral", "h": "happy", "s": "sad", "a": "angry", "f": "fear"}
 _ASED_COMMON = ("01", "02")
 """The sentences that are said with every emotion; the corpus doesn't tell their numbers, but the recogniser's encoder
 hears the same words in them (its mean states, less each emotion's, lie half as far apart as those of other numbers)."""
+_TESS = re.compile(r"(OA|YA)F?_[a-z]+_(angry|disgust|fear|happy|neutral|ps|sad)\d*$")
+"""`ps` is pleasant surprise. The first of the two is 64 years old, the other 26."""
+_URDU = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
+_TUREV = {"kz": "angry", "mt": "happy", "sk": "neutral", "hl": "sad"}
+_TUREV_SPEAKERS = ("1157", "1234", "1358", "1984", "6783", "7895")
 _FRAME = SAMPLE_RATE_HZ // 50
 _AUDIBLE_DB = 35.0
 """So far below a clip's loudest 20 ms, nobody speaks."""
@@ -109,8 +125,8 @@ def load(folder: Path, corpora: Sequence[str] = CORPORA) -> list[Clip]:
         own = [_READERS[corpus](path) for path in files]
         if corpus == "ased":
             own = [clip for clip in own if clip.path.stem.split("-")[1] in _ASED_COMMON]
-        if corpus in FURTHER:
-            own = sorted(own, key=lambda clip: crc32(clip.path.stem.encode()))[:MOST]
+        if corpus in MOST:
+            own = sorted(own, key=lambda clip: crc32(clip.path.stem.encode()))[: MOST[corpus]]
         clips += sorted(own, key=lambda clip: clip.path)
     return clips
 
@@ -181,4 +197,37 @@ def _ased(path: Path) -> Clip:
     return Clip(path, "ased", f"ased-{parts[4]}", LABELS.index(_ASED[letter]), int(parts[4]) % FOLDS)
 
 
-_READERS: Mapping[str, Callable[[Path], Clip]] = {"ravdess": _ravdess, "emodb": _emodb, "nemo": _nemo, "ased": _ased}
+def _tess(path: Path) -> Clip:
+    found = _TESS.search(path.stem)
+    if found is None:
+        raise DataError(f"{path.name} is no name of TESS: speaker, word, emotion, as in YAF_youth_happy")
+    speaker, emotion = found.groups()
+    label = LABELS.index("surprise" if emotion == "ps" else emotion)
+    return Clip(path, "tess", f"tess-{speaker}", label, ("OA", "YA").index(speaker))
+
+
+def _urdu(path: Path) -> Clip:
+    parts = path.stem.split("_")
+    letter = parts[-1][:1]
+    if len(parts) != 3 or letter not in _URDU or not parts[0][2:].isdecimal():
+        raise DataError(f"{path.name} is no name of URDU: speaker, file, emotion, as in SM5_F6_A032")
+    return Clip(path, "urdu", f"urdu-{parts[0]}", LABELS.index(_URDU[letter]), int(parts[0][2:]) % FOLDS)
+
+
+def _turev(path: Path) -> Clip:
+    parts = path.stem.split("_")
+    if len(parts) != 3 or parts[1] not in _TUREV or parts[0] not in _TUREV_SPEAKERS:
+        raise DataError(f"{path.name} is no name of TurEV-DB: speaker, emotion, word, as in 1358_kz_pamuk")
+    fold = _TUREV_SPEAKERS.index(parts[0]) % FOLDS
+    return Clip(path, "turev", f"turev-{parts[0]}", LABELS.index(_TUREV[parts[1]]), fold)
+
+
+_READERS: Mapping[str, Callable[[Path], Clip]] = {
+    "ravdess": _ravdess,
+    "emodb": _emodb,
+    "nemo": _nemo,
+    "ased": _ased,
+    "tess": _tess,
+    "urdu": _urdu,
+    "turev": _turev,
+}

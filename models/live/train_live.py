@@ -100,7 +100,8 @@ SPEECH_AND_FACES = (
     "(the face encoder learned from its training split)"
 )
 STRANGE = (
-    "nothing but the certainty of a voice alone: nEMO and ASED, as far as they were there (the voice encoder: more)"
+    "nothing but the certainty of a voice alone: nEMO, ASED, TESS, URDU and TurEV-DB, as far as they were there (the "
+    "voice encoder: more)"
 )
 TERMS = (
     "research, non-commercial: IEMOCAP is licensed for research, MELD's annotations are under GPL-3 and its footage "

@@ -34,6 +34,9 @@ TERMS: Mapping[str, str] = {
     "emodb": "EmoDB (free for research)",
     "nemo": "nEMO (CC BY-NC-SA 4.0)",
     "ased": "ASED (public, no terms stated)",
+    "tess": "TESS (CC BY-NC-ND 4.0)",
+    "urdu": "URDU (for research)",
+    "turev": "TurEV-DB (CC BY-NC-ND 4.0)",
 }
 CONDITIONS: Mapping[str, int] = {"clean": 0, "distorted": 1, "brief": speech_bank.BRIEF}
 """Which copy of the clips a run is judged on."""
@@ -294,6 +297,8 @@ def features(network: VoiceNetwork, examples: Sequence[Example], copy: int) -> T
 def figures_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Gives unweighted average recall and weighted F1 of each corpus: mean and deviation over folds, and each of them.
 
+    Folds in which a corpus has no speaker are left out.
+
     A clip is judged among the labels that its corpus has. `distorted` and `brief` are of the same clips (`CONDITIONS`).
     `unknown` is by the network that learned from the other corpora alone, among the labels that one of those has.
     """
@@ -304,7 +309,8 @@ def figures_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         without = found[f"without-{corpus}"]
         taught = {label for other in without["taught"] for label in LABELS if label not in MISSING[other]}
         for condition in CONDITIONS:
-            judged = [_judge(found[f"fold-{fold}"], corpus, names, condition) for fold in range(FOLDS)]
+            runs = [found[f"fold-{fold}"] for fold in range(FOLDS)]
+            judged = [_judge(run, corpus, names, condition) for run in runs if corpus in run["corpora"]]
             strange = _judge(without, corpus, [label for label in names if label in taught], condition)
             name = corpus if condition == "clean" else f"{corpus}_{condition}"
             for key in ("uar", "weighted_f1"):

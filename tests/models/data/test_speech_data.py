@@ -21,6 +21,9 @@ FURTHER_NAMES = {
         for sentence in ("01", "03")
         for speaker in range(1, 66)
     ],
+    "tess": ["OAF_back_fear", "OA_bite_neutral", "YAF_back_ps", "482testYAF_check_sad3"],
+    "urdu": ["SM5_F6_A032", "SF11_F1_N051"],
+    "turev": ["1157_kz_beste", "7895_sk_demir"],
 }
 NAMES = {
     "ravdess": [f"03-01-{emotion:02}-01-01-01-{actor:02}" for emotion in (1, 2, 5, 8) for actor in range(1, 25)],
@@ -72,14 +75,18 @@ def test_further_corpora_are_read_where_they_are(folder: Path) -> None:
     label = {name: LABELS[clip.label] for name, clip in clips.items()}
     assert (label["EB0_surprised_20"], label["a5-01-01-02-50"], label["S4-01-01-02-50"]) == ("surprise", "angry", "sad")
     assert {clips["EB0_fear_1"].speaker, clips["a5-01-01-02-50"].speaker} == {"nemo-EB0", "ased-50"}
+    assert (label["YAF_back_ps"], label["482testYAF_check_sad3"]) == ("surprise", "sad")
+    assert (label["SM5_F6_A032"], label["1157_kz_beste"], label["7895_sk_demir"]) == ("angry", "angry", "neutral")
+    assert clips["OA_bite_neutral"].speaker == clips["OAF_back_fear"].speaker
+    assert (clips["SF11_F1_N051"].speaker, clips["7895_sk_demir"].speaker) == ("urdu-SF11", "turev-7895")
     assert "a5-03-01-02-50" not in clips, "it is said with one emotion alone"
     assert {clip.corpus for clip in load(folder)} == set(CORPORA), "unless asked for"
 
 
 def test_of_a_further_corpus_so_many_clips_are_read_and_always_the_same(folder: Path) -> None:
-    add(folder, {"nemo": [f"EB0_anger_{k}" for k in range(MOST + 10)]})
+    add(folder, {"nemo": [f"EB0_anger_{k}" for k in range(MOST["nemo"] + 10)]})
     first, again = ([clip.path for clip in load(folder, ("nemo",))] for _ in range(2))
-    assert len(first) == MOST
+    assert len(first) == MOST["nemo"]
     assert first == again
     add(folder, {"nemo": ["EB0_fear_1"]})
     assert len(set(first) - {clip.path for clip in load(folder, ("nemo",))}) <= 1
@@ -87,7 +94,15 @@ def test_of_a_further_corpus_so_many_clips_are_read_and_always_the_same(folder: 
 
 @pytest.mark.parametrize(
     ("corpus", "name"),
-    [("ravdess", "03-01-09-01-01-01-01"), ("emodb", "03a01Xa"), ("nemo", "XX0_anger_1"), ("ased", "b5-03-01-02-50")],
+    [
+        ("ravdess", "03-01-09-01-01-01-01"),
+        ("emodb", "03a01Xa"),
+        ("nemo", "XX0_anger_1"),
+        ("ased", "b5-03-01-02-50"),
+        ("tess", "OAF_back_calm"),
+        ("urdu", "SM5_F6_X032"),
+        ("turev", "1157_xx_beste"),
+    ],
 )
 def test_another_name_is_refused(folder: Path, corpus: str, name: str) -> None:
     add(folder, {corpus: [name]})
