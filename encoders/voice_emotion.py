@@ -1,6 +1,6 @@
-"""Voice to the emotion in it: `audio/emotion@4`, a small network over what Whisper's lower layers hear, trained here.
+"""Voice to the emotion in it: `audio/emotion@5`, a small network over what Whisper's lower layers hear, trained here.
 
-Recipe 4:
+Recipe 5 (as 4, taught by three more corpora):
 
 1. mean over time of what three places in the lower half of Whisper's encoder hear of the speech in an utterance
    (`whisper_layers`);
@@ -92,7 +92,7 @@ class VoiceEmotionEncoder:
         WeightsError: they are missing, damaged or of another recipe, or `whisper-base` has not been pulled.
     """
 
-    feature = "audio/emotion@4"
+    feature = "audio/emotion@5"
     modality: Modality = "audio"
     dimension = DIMENSION
 
