@@ -47,6 +47,19 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Say:
+    """Where a linear judge of a feature has a say, and how much: `share`, the rest is the graphs'."""
+
+    feature: str
+    unless: tuple[str, ...]
+    """Where one of these is present, it has none: it is the graphs that weigh words, voice and face."""
+    share: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unless", tuple(self.unless))
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """The sizes of the model; they stand in the checkpoint's card."""
 
@@ -69,13 +82,14 @@ class Shape:
     """Whether each subset of the modalities has a temperature of its own: a face alone is not as sure as all three."""
     members: int = 1
     """How many such models judge together (`ensemble.Ensemble`)."""
-    beside: str = ""
-    """The feature of which a linear judge has a say beside an ensemble's graphs (`ensemble.Beside`); none if empty."""
-    beside_unless: str = ""
-    """Where this feature is present, it has none: what weighs words against a voice is the graphs."""
-    beside_share: float = 0.0
+    beside: tuple[Say, ...] = ()
+    """Linear judges of single features that have a say beside an ensemble's graphs (`ensemble.Beside`)."""
     doubted: str = ""
     """The feature of which an ensemble is less sure where it has nothing of another modality; none if empty."""
+
+    def __post_init__(self) -> None:
+        said = tuple(one if isinstance(one, Say) else Say(**one) for one in self.beside)  # a card has dictionaries
+        object.__setattr__(self, "beside", said)
 
 
 class ARIIGCN(nn.Module):

@@ -11,7 +11,7 @@ less when the sound does, and knows better how sure it is. To the conversation t
 q is what a linear judge says of one of the utterance's features, without a graph (`Shape.beside`), such as the judge
 that learned together with its encoder. It errs in other ways than the graphs. Where the feature is absent, w is 0, as
 in models without such a judge; and where another one is present that has to be weighed against it, such as the voice
-against the words (`Shape.beside_unless`).
+against the words (`Say.unless`). Of several judges no more than one is asked.
 
 Where `Shape.doubted` is present, and no other modality than its own, the logits are divided by `doubt` besides: a voice
 is recorded in no corpus that was learned, which the temperature of its modality doesn't know.
@@ -26,18 +26,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mer_agent.models.ar_iigcn import ARIIGCN, Output, Shape, tempered
+from mer_agent.models.ar_iigcn import ARIIGCN, Output, Say, Shape, tempered
 from mer_agent.models.batch import Batch, FeatureSpec, presence
 from mer_agent.models.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A linear judge [C, dimension] of one feature, and its share of the say where another one is absent."""
+    """A linear judge of a feature: when it is asked, weight [C, dimension] and bias [C]."""
 
-    feature: str
-    unless: str
-    share: float
+    say: Say
     weight: Tensor
     bias: Tensor
 
@@ -52,21 +50,20 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.specs, self.classes, self.modalities = members[0].specs, classes, members[0].modalities
         widths = {spec.id: spec.dimension for spec in specs}
-        self.beside = nn.Linear(widths[shape.beside], classes) if shape.beside else None
+        self.beside = nn.ModuleList(nn.Linear(widths[say.feature], classes) for say in shape.beside)
         self.temperature = nn.Buffer(torch.ones(()))
         self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
         self.doubt = nn.Buffer(torch.ones(())) if shape.doubted else None
 
     @classmethod
-    def of(cls, members: Sequence[ARIIGCN], beside: Beside | None = None, doubted: str = "") -> Ensemble:
+    def of(cls, members: Sequence[ARIIGCN], beside: Sequence[Beside] = (), doubted: str = "") -> Ensemble:
         """Gives an ensemble of models that were trained alike; it has to be calibrated anew."""
         first = members[0]
-        shape = replace(first.shape, members=len(members), doubted=doubted)
-        if beside is not None:
-            shape = replace(shape, beside=beside.feature, beside_unless=beside.unless, beside_share=beside.share)
+        says = tuple(one.say for one in beside)
+        shape = replace(first.shape, members=len(members), beside=says, doubted=doubted)
         ensemble = cls(first.specs, first.classes, shape)
-        if beside is not None and ensemble.beside is not None:
-            ensemble.beside.load_state_dict({"weight": beside.weight, "bias": beside.bias})
+        for judge, one in zip(ensemble.beside, beside, strict=True):
+            judge.load_state_dict({"weight": one.weight, "bias": one.bias})
         for own, member in zip(ensemble._models, members, strict=True):
             own.load_state_dict(member.state_dict())
             own.temperature.fill_(1.0)
@@ -115,11 +112,13 @@ class Ensemble(nn.Module):
         return tempered(logits, self.temperature, self.temperatures, there)
 
     def _with_beside(self, logits: Tensor, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        if self.beside is None:
-            return logits
-        said = self.beside(features[self.shape.beside]).log_softmax(-1)
-        asked = present[self.shape.beside] & ~present[self.shape.beside_unless]
-        return torch.where(asked.unsqueeze(-1), torch.lerp(logits, said, self.shape.beside_share), logits)
+        for say, judge in zip(self.shape.beside, self.beside, strict=True):
+            asked = present[say.feature].clone()
+            for other in say.unless:
+                asked &= ~present[other]
+            said = judge(features[say.feature]).log_softmax(-1)
+            logits = torch.where(asked.unsqueeze(-1), torch.lerp(logits, said, say.share), logits)
+        return logits
 
     def rate(self, states: Tensor) -> Tensor:
         """Gives valence, activation and dominance [N, 3] of the graphs' states [N, K * M, d]: the members' mean."""

@@ -35,7 +35,7 @@ def _plain(model: Callable[..., nn.Module], **fixed: Any) -> Build:
 
 def _ar_iigcn(specs: Sequence[FeatureSpec], classes: int, sizes: dict[str, Any]) -> nn.Module:
     shape = Shape(**sizes)
-    many = shape.members > 1 or shape.beside
+    many = shape.members > 1 or bool(shape.beside)
     return Ensemble(specs, classes, shape) if many else ARIIGCN(specs, classes, shape)
 
 

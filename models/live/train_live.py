@@ -23,7 +23,7 @@ from mer_agent.encoders import shipped
 from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.encoders.text_emotion import NAMES
 from mer_agent.errors import DataError
-from mer_agent.models.ar_iigcn import ARIIGCN, Shape
+from mer_agent.models.ar_iigcn import ARIIGCN, Say, Shape
 from mer_agent.models.batch import NO_LABEL, Batch, presence
 from mer_agent.models.checkpoint import save
 from mer_agent.models.data import corpora, ferplus, meld, speech_data
@@ -34,6 +34,7 @@ from mer_agent.models.ensemble import Beside, Ensemble
 from mer_agent.models.live import acted_rows, asr_noise, live_faces, live_figures, live_speech
 from mer_agent.models.live.live_data import (
     FACE,
+    FROM_SPEECH,
     GE2E,
     LOWER,
     PROSODY,
@@ -48,6 +49,7 @@ from mer_agent.models.live.live_data import (
     from_speech,
     joined,
 )
+from mer_agent.models.perception import train_voice
 from mer_agent.models.perception.speech_bank import BRIEF
 from mer_agent.models.perception.text_features import Conversation, in_context
 from mer_agent.models.perception.train_text import judges
@@ -73,6 +75,10 @@ BESIDE = 0.4
 """Share of the say that the text encoder's own judge has beside the graphs where no voice is heard (`ensemble`). Over
 MELD's training dialogues, each judged by adapter and graph that never saw it, more is a little better; but it is MELD's
 judge, and IEMOCAP's words are worse off with it."""
+
+VOICE_BESIDE = 0.7
+"""The same of the voice encoder's judge where there is a voice and nothing else. It learned from more corpora than the
+graphs did, and knows voices of those that nobody learned from better; more is hardly better still."""
 
 RECIPE = Recipe(
     features=(TEXT, LOWER, GE2E, VOICE, PROSODY, FACE),
@@ -316,7 +322,21 @@ def judge_of_words(talks: Batch, recipe: Recipe) -> Beside:
     weight, bias = judges(shipped.load(NAMES[TEXT])[0], "meld")
     frequency = torch.bincount(talks.labels[talks.labels != NO_LABEL], minlength=len(MELD_LABELS)) / len(talks)
     bias = bias - recipe.balance * frequency.log()
-    return Beside(TEXT, GE2E, BESIDE, weight.half().float(), bias.half().float())
+    return Beside(Say(TEXT, (GE2E,), BESIDE), weight.half().float(), bias.half().float())
+
+
+def judge_of_voices() -> Beside:
+    """Gives the judge that learned together with the voice encoder, without boredom, which has no label here.
+
+    Raises:
+        DataError: the shipped voice encoder was made by another recipe.
+        WeightsError: it is missing or damaged.
+    """
+    head = train_voice.shipped_network().head
+    names = {FROM_SPEECH.get(name, name): row for row, name in enumerate(speech_data.LABELS)}
+    rows = [names[label] for label in MELD_LABELS]
+    weight, bias = (part.detach()[rows].half().float() for part in (head.weight, head.bias))
+    return Beside(Say(VOICE, (TEXT, FACE), VOICE_BESIDE), weight, bias)
 
 
 def calibrate(model: ARIIGCN | Ensemble, valid: dict[str, Batch]) -> None:
@@ -390,8 +410,8 @@ def train_all(
     }
     summary = {part: _summary(own) for part, own in each.items()}
     figures: dict[str, Any] = {"protocol": "clean", "meld_seeds": {"seeds": list(seeds), **summary}}
-    beside = judge_of_words(data.pool.talks.dialogues((~data.pool.is_long).nonzero().flatten()), recipe)
-    whole = Ensemble.of(models, beside, VOICE if "unknown" in data.valid else "")
+    words = judge_of_words(data.pool.talks.dialogues((~data.pool.is_long).nonzero().flatten()), recipe)
+    whole = Ensemble.of(models, (words, judge_of_voices()), VOICE if "unknown" in data.valid else "")
     taught = [*(corpora.DATA[name].data for name in ("meld", "iemocap")), SPEECH_AND_FACES]
     if "unknown" in data.valid:
         taught.append(STRANGE)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from mer_agent.models import checkpoint
-from mer_agent.models.ar_iigcn import ARIIGCN, Shape
+from mer_agent.models.ar_iigcn import ARIIGCN, Say, Shape
 from mer_agent.models.batch import Batch, FeatureSpec
 from mer_agent.models.ensemble import Beside, Ensemble
 
@@ -63,7 +63,7 @@ def test_its_temperatures_count_and_those_of_its_members_do_not(members: list[AR
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_the_stream_equals_the_whole_dialogue(members: list[ARIIGCN], talk: Batch, beside: bool) -> None:
-    ensemble = Ensemble.of(members, beside_words() if beside else None)
+    ensemble = Ensemble.of(members, (beside_words(), beside_voice()) if beside else ())
     expected = ensemble(talk).logits.softmax(-1)
     stream = ensemble.stream()
     for i in range(TURNS):
@@ -81,18 +81,34 @@ def test_the_stream_equals_the_whole_dialogue(members: list[ARIIGCN], talk: Batc
 
 def beside_words() -> Beside:
     torch.manual_seed(4)
-    return Beside("text/t@1", "audio/a@1", 0.3, torch.randn(4, 5).half().float(), torch.randn(4).half().float())
+    say = Say("text/t@1", ("audio/a@1",), 0.3)
+    return Beside(say, torch.randn(4, 5).half().float(), torch.randn(4).half().float())
+
+
+def beside_voice() -> Beside:
+    torch.manual_seed(5)
+    say = Say("audio/a@1", ("text/t@1",), 0.6)
+    return Beside(say, torch.randn(4, 3).half().float(), torch.randn(4).half().float())
 
 
 def test_a_judge_of_words_has_its_say_where_there_is_no_voice(members: list[ARIIGCN], talk: Batch) -> None:
     judge = beside_words()
     plain = Ensemble.of(members)(talk).logits
-    ensemble = Ensemble.of(members, judge)
+    ensemble = Ensemble.of(members, (judge,))
     said = (talk.features["text/t@1"] @ judge.weight.T + judge.bias).log_softmax(-1)
     there = talk.present["text/t@1"] & ~talk.present["audio/a@1"]
     assert 0 < there.sum() < TURNS
     assert torch.allclose(ensemble(talk).logits[there], (0.7 * plain + 0.3 * said)[there], atol=1e-5)
     assert torch.equal(ensemble(talk).logits[~there], plain[~there])
+
+
+def test_of_two_judges_each_has_its_say_where_it_is_asked(members: list[ARIIGCN], talk: Batch) -> None:
+    words, voice = (Ensemble.of(members, (judge,))(talk).logits for judge in (beside_words(), beside_voice()))
+    both = Ensemble.of(members, (beside_words(), beside_voice()))(talk).logits
+    text, audio = talk.present["text/t@1"], talk.present["audio/a@1"]
+    assert torch.equal(both[text & ~audio], words[text & ~audio])
+    assert torch.equal(both[audio & ~text], voice[audio & ~text])
+    assert torch.equal(both[text & audio], Ensemble.of(members)(talk).logits[text & audio])
 
 
 def test_it_doubts_a_feature_that_stands_alone(members: list[ARIIGCN], talk: Batch) -> None:
@@ -107,7 +123,7 @@ def test_it_doubts_a_feature_that_stands_alone(members: list[ARIIGCN], talk: Bat
 
 
 def test_there_and_back(members: list[ARIIGCN], talk: Batch, tmp_path) -> None:
-    ensemble = Ensemble.of([member.half().float() for member in members], beside_words())
+    ensemble = Ensemble.of([member.half().float() for member in members], (beside_words(), beside_voice()))
     facts = {"data": "", "terms": "", "figures": {}, "training": {}}
     path = checkpoint.save(tmp_path, ensemble, name="many", label_set="four", labels=tuple("abcd"), **facts)
     loaded, card = checkpoint.load_live(path)

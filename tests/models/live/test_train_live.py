@@ -7,15 +7,18 @@ import torch
 
 from mer_agent.encoders import shipped
 from mer_agent.errors import DataError
+from mer_agent.models.ar_iigcn import Say
 from mer_agent.models.batch import Batch
 from mer_agent.models.data.datasets import Corpus
 from mer_agent.models.data.dialogues import Dialogue, Line
 from mer_agent.models.data.meld import MELD_LABELS
+from mer_agent.models.data.speech_data import LABELS
 from mer_agent.models.ensemble import Beside, Ensemble
 from mer_agent.models.live import live_figures, train_live
 from mer_agent.models.live.live_data import FACE, GE2E, LOWER, PROSODY, TEXT, VOICE, Mix, Pool, joined
 from mer_agent.models.live.live_data import filled as alone
-from mer_agent.models.live.train_live import RECIPE, LiveData, judge_of_words, train
+from mer_agent.models.live.train_live import RECIPE, LiveData, judge_of_voices, judge_of_words, train
+from mer_agent.models.perception import train_voice
 
 SIZES = {TEXT: 12, LOWER: 12, GE2E: 6, VOICE: 6, PROSODY: 8, FACE: 6}
 SMALL = {**RECIPE.shape, "dimension": 16, "hidden": 16, "dropout": 0.1, "input_dropout": 0.0, "layers": 1}
@@ -158,13 +161,16 @@ def test_what_is_shipped_is_all_seeds_together(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_live, "load", lambda *args: data)
     monkeypatch.setattr(train_live, "RECIPE", replace(QUICK, epochs=1))
-    judge = Beside(TEXT, GE2E, 0.4, torch.randn(7, SIZES[TEXT]).half().float(), torch.zeros(7))
+    judge = Beside(Say(TEXT, (GE2E,), 0.4), torch.randn(7, SIZES[TEXT]).half().float(), torch.zeros(7))
+    voice = Beside(Say(VOICE, (TEXT,), 0.4), torch.randn(7, SIZES[VOICE]).half().float(), torch.zeros(7))
     monkeypatch.setattr(train_live, "judge_of_words", lambda talks, recipe: judge)
+    monkeypatch.setattr(train_live, "judge_of_voices", lambda: voice)
     figures = train_live.train_all(tmp_path, tmp_path / "out", tmp_path, [0, 1], lambda line: None)
     loaded, card = checkpoint.load_live(tmp_path / "out" / "live.json")
     assert card.labels == MELD_LABELS
     assert (card.shape["members"], card.training["seeds"]) == (2, [0, 1])
-    assert torch.equal(loaded.beside.weight, judge.weight)
+    assert torch.equal(loaded.beside[0].weight, judge.weight)
+    assert torch.equal(loaded.beside[1].weight, voice.weight)
     assert card.figures["meld_seeds"] == figures["meld_seeds"]
     again = live_figures.brief(live_figures.told(loaded, data.valid["meld"]))
     assert again == card.figures["valid"]["meld"]
@@ -180,6 +186,16 @@ def test_the_judge_of_words_is_the_encoders_own_and_finds_rare_emotions_oftener(
     raised = balanced.bias - plain.bias
     assert raised.argmax() == frequency.argmin()
     assert raised.argmin() == frequency.argmax()
+
+
+def test_the_judge_of_voices_is_the_encoders_own_without_boredom():
+    judge, features = judge_of_voices(), torch.rand(20, 100) * 2 - 1
+    own = train_voice.shipped_network().head(features).softmax(-1)
+    names = {"joy": "happy", "sadness": "sad", "anger": "angry"}
+    own = own[:, [LABELS.index(names.get(label, label)) for label in MELD_LABELS]]
+    said = (features @ judge.weight.T + judge.bias).softmax(-1)
+    assert torch.allclose(said, own / own.sum(1, keepdim=True), atol=2e-3)
+    assert judge.say.unless == (TEXT, FACE)
 
 
 def test_a_loss_that_is_no_number_is_told(data):
