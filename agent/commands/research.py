@@ -29,7 +29,9 @@ def train(
         str, typer.Option(metavar="NAME", help="ar-iigcn, gru (the floor), dialogue-rnn, ...")
     ] = "ar-iigcn",
     data: DataName = "iemocap",
-    seed: Annotated[list[int] | None, typer.Option(help="Seed; give it again for more runs (default: 0 to 4).")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed; give it again for more runs (default: 0 to 4, with --live 0 to 9).")
+    ] = None,
     data_dir: DataDir = None,
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Records and checkpoints; a stopped run goes on.")] = Path(
         "runs"
@@ -41,12 +43,12 @@ def train(
     ] = False,
 ) -> None:
     """Train a fusion model; the epoch is chosen on validation, the test split is only reported."""
-    seeds = seed or list(range(5))
     if live:
-        _train_live(context, seeds, data_dir or context.obj.settings.data.dir, folder)
+        _train_live(context, seed or list(range(10)), data_dir or context.obj.settings.data.dir, folder)
         return
     with agent_extra():
         from mer_agent.models.training import runs
+    seeds = seed or list(range(5))
     recipe = runs.recipe_for(model, data, bidirectional=bidirectional)
     find_weights(context)
 
