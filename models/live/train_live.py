@@ -54,7 +54,7 @@ from mer_agent.models.perception.speech_bank import BRIEF
 from mer_agent.models.perception.text_features import Conversation, in_context
 from mer_agent.models.perception.train_text import judges
 from mer_agent.models.training.learner import Learner
-from mer_agent.models.training.metrics import fit_temperature
+from mer_agent.models.training.metrics import fit_sureness, fit_temperature
 from mer_agent.models.training.recipe import Recipe, feature_specs
 from mer_agent.models.training.records import git_revision
 from mer_agent.streams.types import Modality
@@ -364,7 +364,7 @@ def calibrate(model: ARIIGCN | Ensemble, valid: dict[str, Batch]) -> None:
                 number = sum(2 ** model.modalities.index(modality) for modality in subset)
                 model.temperatures[number] = fit_temperature(logits, labels)
     if isinstance(model, Ensemble) and model.doubt is not None:
-        model.doubt.fill_(fit_temperature(*_logits(model, valid["unknown"])))
+        model.doubt.fill_(fit_sureness(*_logits(model, valid["unknown"])))
 
 
 def _logits(model: ARIIGCN | Ensemble, batch: Batch, subset: Sequence[Modality] | None = None) -> tuple[Tensor, Tensor]:

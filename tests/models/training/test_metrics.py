@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mer_agent.models.training.metrics import calibration_error, fit_temperature, scores
+from mer_agent.models.training.metrics import calibration_error, fit_sureness, fit_temperature, scores
 
 NAMES = ("a", "b", "c", "d")
 
@@ -39,3 +39,11 @@ def test_the_temperature_undoes_overconfidence():
     labels = torch.multinomial(honest.softmax(-1), 1, generator=generator).flatten()
     assert fit_temperature(honest * 3, labels) == pytest.approx(3, rel=0.05)
     assert fit_temperature(honest / 2, labels) == pytest.approx(0.5, rel=0.05)
+
+
+def test_how_sure_it_is_on_average_is_how_often_it_is_right():
+    random = torch.Generator().manual_seed(0)
+    logits = 6 * torch.randn(2000, 4, generator=random)
+    labels = torch.where(torch.rand(2000, generator=random) < 0.4, logits.argmax(1), 0)  # the logits can't tell when
+    likely = (logits / fit_sureness(logits, labels)).softmax(1)
+    assert float(likely.amax(1).mean()) == pytest.approx(float((logits.argmax(1) == labels).float().mean()), abs=0.01)
