@@ -81,7 +81,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def fit_sureness(logits: Tensor, labels: Tensor) -> float:
-    """Gives the T > 0 for which the likeliest label of softmax(logits / T) is as likely on average as it is often right.
+    """Gives the T > 0 for which the likeliest label of softmax(logits / T) is as likely, on average, as it is right.
 
     Where a model can't tell when it is wrong, that is more cautious than the least negative log-likelihood, which is
     bought by being surer of what it gets right. The same search.
