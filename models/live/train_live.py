@@ -106,12 +106,13 @@ SPEECH_AND_FACES = (
     "(the face encoder learned from its training split)"
 )
 STRANGE = (
-    "nothing but the certainty of a voice alone: nEMO, ASED, TESS, URDU and TurEV-DB, as far as they were there (the "
-    "voice encoder: more)"
+    "the voice encoder, its judge and the certainty of a voice alone, nothing else: nEMO, ASED, TESS, URDU and "
+    "TurEV-DB, as far as they were there"
 )
 TERMS = (
     "research, non-commercial: IEMOCAP is licensed for research, MELD's annotations are under GPL-3 and its footage "
-    "belongs to its owners, RAVDESS is CC BY-NC-SA 4.0, EmoDB free for research, FER2013's pictures are for research"
+    "belongs to its owners, RAVDESS is CC BY-NC-SA 4.0, EmoDB free for research, FER2013's pictures are for research; "
+    "what taught the voice encoder and its judge has terms of its own (its card)"
 )
 
 
