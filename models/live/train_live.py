@@ -78,7 +78,8 @@ judge, and IEMOCAP's words are worse off with it."""
 
 VOICE_BESIDE = 0.7
 """The same of the voice encoder's judge where there is a voice and nothing else. It learned from more corpora than the
-graphs did, and knows voices of those that nobody learned from better; more is hardly better still."""
+graphs did, and knows voices of those that nobody learned from better. More is a little better still for single clips,
+but the judge doesn't know the turns before."""
 
 RECIPE = Recipe(
     features=(TEXT, LOWER, GE2E, VOICE, PROSODY, FACE),
