@@ -54,6 +54,11 @@ class Say:
     unless: tuple[str, ...]
     """Where one of these is present, it has none: it is the graphs that weigh words, voice and face."""
     share: float
+    yields_to: str = ""
+    """A feature, such as words, that has a judge of its own. Where it is present, the share is multiplied by the
+    probability that its judge gives to `nothing`: words that say something are left to the graphs."""
+    nothing: int = 0
+    """The class that says nothing: neutral."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unless", tuple(self.unless))

@@ -11,7 +11,8 @@ less when the sound does, and knows better how sure it is. To the conversation t
 q is what a linear judge says of one of the utterance's features, without a graph (`Shape.beside`), such as the judge
 that learned together with its encoder. It errs in other ways than the graphs. Where the feature is absent, w is 0, as
 in models without such a judge; and where another one is present that has to be weighed against it, such as the voice
-against the words (`Say.unless`). Of several judges no more than one is asked.
+against the words (`Say.unless`). Or w falls by what the other one says (`Say.yields_to`): a voice decides where the
+words tell nothing. Several judges are asked one after the other.
 
 Where `Shape.doubted` is present, and no other modality than its own, the logits are divided by `doubt` besides: a voice
 is recorded in no corpus that was learned, which the temperature of its modality doesn't know.
@@ -51,6 +52,10 @@ class Ensemble(nn.Module):
         self.specs, self.classes, self.modalities = members[0].specs, classes, members[0].modalities
         widths = {spec.id: spec.dimension for spec in specs}
         self.beside = nn.ModuleList(nn.Linear(widths[say.feature], classes) for say in shape.beside)
+        judged = [say.feature for say in shape.beside]
+        for say in shape.beside:
+            if say.yields_to and say.yields_to not in judged:
+                raise ValueError(f"{say.yields_to} has no judge of its own to which that of {say.feature} could yield")
         self.temperature = nn.Buffer(torch.ones(()))
         self.temperatures = nn.Buffer(torch.ones(2 ** len(self.modalities))) if shape.tempered else None
         self.doubt = nn.Buffer(torch.ones(())) if shape.doubted else None
@@ -112,12 +117,18 @@ class Ensemble(nn.Module):
         return tempered(logits, self.temperature, self.temperatures, there)
 
     def _with_beside(self, logits: Tensor, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        for say, judge in zip(self.shape.beside, self.beside, strict=True):
-            asked = present[say.feature].clone()
+        said = {
+            say.feature: judge(features[say.feature]).log_softmax(-1)
+            for say, judge in zip(self.shape.beside, self.beside, strict=True)
+        }
+        for say in self.shape.beside:
+            share = say.share * present[say.feature].float()
             for other in say.unless:
-                asked &= ~present[other]
-            said = judge(features[say.feature]).log_softmax(-1)
-            logits = torch.where(asked.unsqueeze(-1), torch.lerp(logits, said, say.share), logits)
+                share = share * ~present[other]
+            if say.yields_to:
+                nothing = said[say.yields_to][:, say.nothing].exp()
+                share = torch.where(present[say.yields_to], share * nothing, share)
+            logits = torch.lerp(logits, said[say.feature], share.unsqueeze(-1))
         return logits
 
     def rate(self, states: Tensor) -> Tensor:

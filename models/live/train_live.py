@@ -19,22 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mer_agent.encoders import shipped
 from mer_agent.encoders.prosody import DESCRIPTORS
-from mer_agent.encoders.text_emotion import NAMES
 from mer_agent.errors import DataError
-from mer_agent.models.ar_iigcn import ARIIGCN, Say, Shape
+from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import NO_LABEL, Batch, presence
 from mer_agent.models.checkpoint import save
 from mer_agent.models.data import corpora, ferplus, meld, speech_data
 from mer_agent.models.data.datasets import Corpus, read_dialogues, text_features
 from mer_agent.models.data.dialogues import Dialogue
 from mer_agent.models.data.meld import MELD_LABELS
-from mer_agent.models.ensemble import Beside, Ensemble
+from mer_agent.models.ensemble import Ensemble
 from mer_agent.models.live import acted_rows, asr_noise, live_faces, live_figures, live_speech
+from mer_agent.models.live.beside import judge_of_voices, judge_of_words
 from mer_agent.models.live.live_data import (
     FACE,
-    FROM_SPEECH,
     GE2E,
     LOWER,
     PROSODY,
@@ -49,10 +47,8 @@ from mer_agent.models.live.live_data import (
     from_speech,
     joined,
 )
-from mer_agent.models.perception import train_voice
 from mer_agent.models.perception.speech_bank import BRIEF
 from mer_agent.models.perception.text_features import Conversation, in_context
-from mer_agent.models.perception.train_text import judges
 from mer_agent.models.training.learner import Learner
 from mer_agent.models.training.metrics import fit_sureness, fit_temperature
 from mer_agent.models.training.recipe import Recipe, feature_specs
@@ -70,16 +66,6 @@ FEWEST = 200
 
 MISHEARD_OF = 2
 """One training dialogue of so many is also there as misheard, none if 0: encoding words is what takes time."""
-
-BESIDE = 0.4
-"""Share of the say that the text encoder's own judge has beside the graphs where no voice is heard (`ensemble`). Over
-MELD's training dialogues, each judged by adapter and graph that never saw it, more is a little better; but it is MELD's
-judge, and IEMOCAP's words are worse off with it."""
-
-VOICE_BESIDE = 0.7
-"""The same of the voice encoder's judge where there is a voice and nothing else. It learned from more corpora than the
-graphs did, and knows voices of those that nobody learned from better. More is a little better still for single clips,
-but the judge doesn't know the turns before."""
 
 RECIPE = Recipe(
     features=(TEXT, LOWER, GE2E, VOICE, PROSODY, FACE),
@@ -309,36 +295,6 @@ def train(data: LiveData, recipe: Recipe, mix: Mix, seed: int, say: Callable[[st
     model.eval().requires_grad_(False)
     calibrate(model, data.valid)
     return model
-
-
-def judge_of_words(talks: Batch, recipe: Recipe) -> Beside:
-    """Gives the judge of MELD's emotions that learned together with the text encoder, its classes weighed as here.
-
-    Args:
-        talks: MELD's training dialogues, for how frequent the emotions are.
-        recipe: its `balance` is the power of the frequencies by which they are weighed.
-
-    Raises:
-        WeightsError: the encoder's weights are missing or unreadable.
-    """
-    weight, bias = judges(shipped.load(NAMES[TEXT])[0], "meld")
-    frequency = torch.bincount(talks.labels[talks.labels != NO_LABEL], minlength=len(MELD_LABELS)) / len(talks)
-    bias = bias - recipe.balance * frequency.log()
-    return Beside(Say(TEXT, (GE2E,), BESIDE), weight.half().float(), bias.half().float())
-
-
-def judge_of_voices() -> Beside:
-    """Gives the judge that learned together with the voice encoder, without boredom, which has no label here.
-
-    Raises:
-        DataError: the shipped voice encoder was made by another recipe.
-        WeightsError: it is missing or damaged.
-    """
-    head = train_voice.shipped_network().head
-    names = {FROM_SPEECH.get(name, name): row for row, name in enumerate(speech_data.LABELS)}
-    rows = [names[label] for label in MELD_LABELS]
-    weight, bias = (part.detach()[rows].half().float() for part in (head.weight, head.bias))
-    return Beside(Say(VOICE, (TEXT, FACE), VOICE_BESIDE), weight, bias)
 
 
 def calibrate(model: ARIIGCN | Ensemble, valid: dict[str, Batch]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -111,6 +113,20 @@ def test_of_two_judges_each_has_its_say_where_it_is_asked(members: list[ARIIGCN]
     assert torch.equal(both[text & audio], Ensemble.of(members)(talk).logits[text & audio])
 
 
+def test_a_judge_of_voices_is_heard_as_far_as_the_words_say_nothing(members: list[ARIIGCN], talk: Batch) -> None:
+    words, voice = beside_words(), beside_voice()
+    voice = replace(voice, say=Say("audio/a@1", (), 0.6, yields_to="text/t@1", nothing=2))
+    without, both = (Ensemble.of(members, each)(talk).logits for each in ((words,), (words, voice)))
+    text, audio = talk.present["text/t@1"], talk.present["audio/a@1"]
+    said = (talk.features["audio/a@1"] @ voice.weight.T + voice.bias).log_softmax(-1)
+    nothing = (talk.features["text/t@1"] @ words.weight.T + words.bias).softmax(-1)[:, 2:3]
+    share = 0.6 * torch.where(text.unsqueeze(-1), nothing, 1.0)
+    assert torch.allclose(both[audio], ((1 - share) * without + share * said)[audio], atol=1e-5)
+    assert torch.equal(both[~audio], without[~audio])
+    with pytest.raises(ValueError, match="text/t@1 has no judge"):
+        Ensemble.of(members, (voice,))
+
+
 def test_it_doubts_a_feature_that_stands_alone(members: list[ARIIGCN], talk: Batch) -> None:
     plain = Ensemble.of(members)(talk).logits
     ensemble = Ensemble.of(members, doubted="audio/a@1")
@@ -123,7 +139,8 @@ def test_it_doubts_a_feature_that_stands_alone(members: list[ARIIGCN], talk: Bat
 
 
 def test_there_and_back(members: list[ARIIGCN], talk: Batch, tmp_path) -> None:
-    ensemble = Ensemble.of([member.half().float() for member in members], (beside_words(), beside_voice()))
+    voice = replace(beside_voice(), say=Say("audio/a@1", (), 0.6, yields_to="text/t@1", nothing=2))
+    ensemble = Ensemble.of([member.half().float() for member in members], (beside_words(), voice))
     facts = {"data": "", "terms": "", "figures": {}, "training": {}}
     path = checkpoint.save(tmp_path, ensemble, name="many", label_set="four", labels=tuple("abcd"), **facts)
     loaded, card = checkpoint.load_live(path)

@@ -5,20 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mer_agent.encoders import shipped
 from mer_agent.errors import DataError
 from mer_agent.models.ar_iigcn import Say
 from mer_agent.models.batch import Batch
 from mer_agent.models.data.datasets import Corpus
 from mer_agent.models.data.dialogues import Dialogue, Line
 from mer_agent.models.data.meld import MELD_LABELS
-from mer_agent.models.data.speech_data import LABELS
 from mer_agent.models.ensemble import Beside, Ensemble
 from mer_agent.models.live import live_figures, train_live
 from mer_agent.models.live.live_data import FACE, GE2E, LOWER, PROSODY, TEXT, VOICE, Mix, Pool, joined
 from mer_agent.models.live.live_data import filled as alone
-from mer_agent.models.live.train_live import RECIPE, LiveData, judge_of_voices, judge_of_words, train
-from mer_agent.models.perception import train_voice
+from mer_agent.models.live.train_live import RECIPE, LiveData, train
 
 SIZES = {TEXT: 12, LOWER: 12, GE2E: 6, VOICE: 6, PROSODY: 8, FACE: 6}
 SMALL = {**RECIPE.shape, "dimension": 16, "hidden": 16, "dropout": 0.1, "input_dropout": 0.0, "layers": 1}
@@ -175,27 +172,6 @@ def test_what_is_shipped_is_all_seeds_together(data, tmp_path, monkeypatch):
     again = live_figures.brief(live_figures.told(loaded, data.valid["meld"]))
     assert again == card.figures["valid"]["meld"]
     assert (tmp_path / "out" / "live-risk.png").stat().st_size > 1000
-
-
-def test_the_judge_of_words_is_the_encoders_own_and_finds_rare_emotions_oftener(data):
-    balanced, plain = (judge_of_words(data.pool.talks, replace(RECIPE, balance=power)) for power in (0.4, 0.0))
-    state = shipped.load("text")[0]
-    own = torch.stack([state[f"{part}.judges.meld.weight"].float() for part in range(3)]).mean(0)
-    assert torch.allclose(balanced.weight, own, atol=1e-3)
-    frequency = torch.bincount(data.pool.talks.labels, minlength=7) / len(data.pool.talks)
-    raised = balanced.bias - plain.bias
-    assert raised.argmax() == frequency.argmin()
-    assert raised.argmin() == frequency.argmax()
-
-
-def test_the_judge_of_voices_is_the_encoders_own_without_boredom():
-    judge, features = judge_of_voices(), torch.rand(20, 100) * 2 - 1
-    own = train_voice.shipped_network().head(features).softmax(-1)
-    names = {"joy": "happy", "sadness": "sad", "anger": "angry"}
-    own = own[:, [LABELS.index(names.get(label, label)) for label in MELD_LABELS]]
-    said = (features @ judge.weight.T + judge.bias).softmax(-1)
-    assert torch.allclose(said, own / own.sum(1, keepdim=True), atol=2e-3)
-    assert judge.say.unless == (TEXT, FACE)
 
 
 def test_a_loss_that_is_no_number_is_told(data):
