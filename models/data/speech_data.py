@@ -1,11 +1,11 @@
-"""Speech to learn emotions from: seven corpora of six languages, six of them acted and one from talk shows.
+"""Speech to learn emotions from: nine corpora of seven languages, eight of them acted and one from talk shows.
 
-RAVDESS and TESS (English), EmoDB (German), nEMO (Polish), ASED (Amharic), URDU (Urdu, the talk shows) and TurEV-DB
-(Turkish) are read from their own file names, with one set of labels and folds. What RAVDESS and TurEV-DB call `calm`
-counts as neutral: RAVDESS's own raters confuse the two. A corpus lacks some labels (`MISSING`); its clips say nothing
-about them. A fold holds whole speakers, so no voice is trained and tested on. The acted sentences are the same in all
-folds, each said with every emotion; of ASED's the others, which belong to one emotion each, are left out: their words
-would tell it.
+RAVDESS, CREMA-D and TESS (English), EmoDB (German), nEMO (Polish), ASED (Amharic), URDU (Urdu, the talk shows),
+TurEV-DB (Turkish) and EmoTale (Danish and English) are read from their own file names, with one set of labels and
+folds. What RAVDESS and TurEV-DB call `calm` counts as neutral: RAVDESS's own raters confuse the two. A corpus lacks
+some labels (`MISSING`); its clips say nothing about them. A fold holds whole speakers, so no voice is trained and
+tested on. The acted sentences are the same in all folds, each said with every emotion; of ASED's the others, which
+belong to one emotion each, are left out: their words would tell it.
 
 All but RAVDESS and EmoDB (`FURTHER`) may be missing. Where they are, the voice encoder learns from them, too: two
 voices in a studio differ less than two studios do. The live model learns from those two alone, and how sure it may be
@@ -36,6 +36,8 @@ MISSING = {
     "tess": ("boredom",),
     "urdu": ("fear", "disgust", "surprise", "boredom"),
     "turev": ("fear", "disgust", "surprise", "boredom"),
+    "emotale": ("fear", "disgust", "surprise"),
+    "cremad": ("surprise", "boredom"),
 }
 CORPORA = ("ravdess", "emodb")
 """Those that have to be there."""
@@ -48,9 +50,13 @@ FURTHER = {
     "(Latif et al. 2018)",
     "turev": "Xeonen/TurEV-DB on GitHub: six Turkish amateurs, 1,735 single words, CC BY-NC-ND 4.0 "
     "(Canpolat et al. 2020)",
+    "emotale": "snehadas/EmoTale on GitHub: 18 Danes in Danish and English, 800 clips, no licence, asks to be cited "
+    "(Das et al. 2025)",
+    "cremad": "CheyneyComputerScience/CREMA-D on GitHub, AudioWAV (Git LFS): 91 American actors, 7,442 clips, "
+    "Open Database License (Cao et al. 2014)",
 }
 """Those that may be, and where their authors keep them."""
-MOST = {"nemo": 1500, "tess": 700, "turev": 700}
+MOST = {"nemo": 1500, "tess": 700, "turev": 700, "cremad": 3600}
 """Clips of a corpus that are read, chosen by their names: few speakers shouldn't outweigh many."""
 FOLDS = 5
 
@@ -86,6 +92,10 @@ _TESS = re.compile(r"(OA|YA)F?_[a-z]+_(angry|disgust|fear|happy|neutral|ps|sad)\
 _URDU = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 _TUREV = {"kz": "angry", "mt": "happy", "sk": "neutral", "hl": "sad"}
 _TUREV_SPEAKERS = ("1157", "1234", "1358", "1984", "6783", "7895")
+_EMOTALE = {"N": "neutral", "H": "happy", "S": "sad", "A": "angry", "B": "boredom"}
+_CREMAD = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "FEA": "fear", "DIS": "disgust"}
+_SILENT = ("1076_MTI_SAD_XX",)
+"""Clips of CREMA-D in which nobody speaks."""
 _FRAME = SAMPLE_RATE_HZ // 50
 _AUDIBLE_DB = 35.0
 """So far below a clip's loudest 20 ms, nobody speaks."""
@@ -125,6 +135,7 @@ def load(folder: Path, corpora: Sequence[str] = CORPORA) -> list[Clip]:
         own = [_READERS[corpus](path) for path in files]
         if corpus == "ased":
             own = [clip for clip in own if clip.path.stem.split("-")[1] in _ASED_COMMON]
+        own = [clip for clip in own if clip.path.stem not in _SILENT]
         if corpus in MOST:
             own = sorted(own, key=lambda clip: crc32(clip.path.stem.encode()))[: MOST[corpus]]
         clips += sorted(own, key=lambda clip: clip.path)
@@ -222,6 +233,22 @@ def _turev(path: Path) -> Clip:
     return Clip(path, "turev", f"turev-{parts[0]}", LABELS.index(_TUREV[parts[1]]), fold)
 
 
+def _emotale(path: Path) -> Clip:
+    parts = path.stem.split("_")
+    if len(parts) != 4 or parts[2] not in _EMOTALE or not parts[1].isdecimal():
+        raise DataError(f"{path.name} is no name of EmoTale: language, speaker, emotion, sentence, as in DK_004_A_5")
+    label = LABELS.index(_EMOTALE[parts[2]])
+    return Clip(path, "emotale", f"emotale-{parts[1]}", label, int(parts[1]) % FOLDS)
+
+
+def _cremad(path: Path) -> Clip:
+    parts = path.stem.split("_")
+    if len(parts) != 4 or parts[2] not in _CREMAD or not parts[0].isdecimal():
+        raise DataError(f"{path.name} is no name of CREMA-D: speaker, sentence, emotion, level, as in 1001_IEO_ANG_HI")
+    label = LABELS.index(_CREMAD[parts[2]])
+    return Clip(path, "cremad", f"cremad-{parts[0]}", label, int(parts[0]) % FOLDS)
+
+
 _READERS: Mapping[str, Callable[[Path], Clip]] = {
     "ravdess": _ravdess,
     "emodb": _emodb,
@@ -230,4 +257,6 @@ _READERS: Mapping[str, Callable[[Path], Clip]] = {
     "tess": _tess,
     "urdu": _urdu,
     "turev": _turev,
+    "emotale": _emotale,
+    "cremad": _cremad,
 }

@@ -37,6 +37,8 @@ TERMS: Mapping[str, str] = {
     "tess": "TESS (CC BY-NC-ND 4.0)",
     "urdu": "URDU (for research)",
     "turev": "TurEV-DB (CC BY-NC-ND 4.0)",
+    "emotale": "EmoTale (public, no licence, asks to be cited)",
+    "cremad": "CREMA-D (Open Database License)",
 }
 CONDITIONS: Mapping[str, int] = {"clean": 0, "distorted": 1, "brief": speech_bank.BRIEF}
 """Which copy of the clips a run is judged on."""

@@ -24,6 +24,8 @@ FURTHER_NAMES = {
     "tess": ["OAF_back_fear", "OA_bite_neutral", "YAF_back_ps", "482testYAF_check_sad3"],
     "urdu": ["SM5_F6_A032", "SF11_F1_N051"],
     "turev": ["1157_kz_beste", "7895_sk_demir"],
+    "emotale": ["DK_004_A_5", "EN_014_B_1"],
+    "cremad": ["1001_DFA_HAP_XX", "1076_MTI_SAD_XX", "1091_IEO_NEU_HI"],
 }
 NAMES = {
     "ravdess": [f"03-01-{emotion:02}-01-01-01-{actor:02}" for emotion in (1, 2, 5, 8) for actor in range(1, 25)],
@@ -79,7 +81,10 @@ def test_further_corpora_are_read_where_they_are(folder: Path) -> None:
     assert (label["SM5_F6_A032"], label["1157_kz_beste"], label["7895_sk_demir"]) == ("angry", "angry", "neutral")
     assert clips["OA_bite_neutral"].speaker == clips["OAF_back_fear"].speaker
     assert (clips["SF11_F1_N051"].speaker, clips["7895_sk_demir"].speaker) == ("urdu-SF11", "turev-7895")
+    assert (label["DK_004_A_5"], label["EN_014_B_1"], label["1001_DFA_HAP_XX"]) == ("angry", "boredom", "happy")
+    assert (clips["DK_004_A_5"].speaker, clips["1091_IEO_NEU_HI"].speaker) == ("emotale-004", "cremad-1091")
     assert "a5-03-01-02-50" not in clips, "it is said with one emotion alone"
+    assert "1076_MTI_SAD_XX" not in clips, "nobody speaks in it"
     assert {clip.corpus for clip in load(folder)} == set(CORPORA), "unless asked for"
 
 
@@ -102,6 +107,8 @@ def test_of_a_further_corpus_so_many_clips_are_read_and_always_the_same(folder: 
         ("tess", "OAF_back_calm"),
         ("urdu", "SM5_F6_X032"),
         ("turev", "1157_xx_beste"),
+        ("emotale", "DK_004_X_5"),
+        ("cremad", "1001_DFA_SUR_XX"),
     ],
 )
 def test_another_name_is_refused(folder: Path, corpus: str, name: str) -> None:
