@@ -6,7 +6,7 @@ words that mean nothing can mislead: of two models that do equally well without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +71,24 @@ def judged(parts: dict[str, Batch], clips: Sequence[Clip]) -> dict[str, Batch]:
             batch, features=values, present=present, speakers=speakers, dialogue=dialogue, labels=batch.labels[order]
         )
     return found
+
+
+def worded(clips: Batch, blank_words: Mapping[str, Sequence[Tensor]]) -> Batch:
+    """Gives clips that stand by themselves with words that say nothing, of several kinds, drawn as often.
+
+    Args:
+        clips: without words.
+        blank_words: by feature id, text features [P, 768] of each kind.
+    """
+    random = torch.Generator().manual_seed(0)
+    kind = torch.randint(len(next(iter(blank_words.values()))), (len(clips),), generator=random)
+    chance = torch.rand(len(clips), generator=random)
+    features, present = dict(clips.features), dict(clips.present)
+    for name, kinds in blank_words.items():
+        drawn = torch.stack([words[(chance * len(words)).long()] for words in kinds])
+        features[name] = drawn[kind, torch.arange(len(clips))]
+        present[name] = torch.ones(len(clips), dtype=torch.bool)
+    return replace(clips, features=features, present=present)
 
 
 def _rows(name: str, said: Sequence[str], speakers: Tensor) -> list[Conversation]:

@@ -109,8 +109,8 @@ class LiveData:
 
     Acted voices judge four times, in conversations with words (`acted_rows`): as they were recorded, `distorted`,
     `foreign`, read as voices of an unknown corpus, and `brief`, a second of them or so. Voices of further corpora, of
-    which the model learned nothing and the network that reads them neither (`unknown`), judge by themselves, if there
-    are any.
+    which the model learned nothing and the network that reads them neither (`unknown`), judge by themselves, and once
+    more with words that say nothing (`worded`), if there are any.
     """
 
     pool: Pool
@@ -159,20 +159,21 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         name: from_speech(speech, held_out, speech_data.LABELS, sizes, version) for name, version in ways.items()
     }
     valid |= acted_rows.judged(acted_parts, [speech.clips[at] for at in held_out])
+    talks, long = part(said, "train"), part(acted, "train")
+    neutral = (talks.labels == MELD_LABELS.index("neutral")) & talks.present[TEXT]
+    plain = acted_rows.plain_words()
+    blank_words = {name: (talks.features[name][neutral], plain[name]) for name in (TEXT, LOWER)}
     if strange:
         valid["unknown"] = from_speech(strange, range(len(strange.clips)), speech_data.LABELS, sizes)
+        valid["worded"] = acted_rows.worded(valid["unknown"], blank_words)
     if seen:
         looked = from_faces(seen["valid"], ferplus.EMOTIONS, sizes)
         kept = torch.arange(len(looked)) % 5 == 0
         faces = looked.dialogues((~kept).nonzero().flatten())
         valid["faces"] = looked.dialogues(kept.nonzero().flatten())
         test["faces"] = from_faces(seen["test"], ferplus.EMOTIONS, sizes)
-    talks, long = part(said, "train"), part(acted, "train")
     heard = part(misheard, "train")
-    neutral = (talks.labels == MELD_LABELS.index("neutral")) & talks.present[TEXT]
-    plain = acted_rows.plain_words()
-    talks_of = [talks, long]
-    together = joined(talks_of)
+    together = joined([talks, long])
     pool = Pool(
         together,
         {
@@ -187,7 +188,7 @@ def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[
         {name: (value[..., taught, :], speech.present[name][..., taught]) for name, value in speech.values.items()},
         live_speech.by_embedding(speech, taught, together.features[GE2E]),
         faces,
-        {name: (talks.features[name][neutral], plain[name]) for name in (TEXT, LOWER)},
+        blank_words,
     )
     return LiveData(pool, valid, test)
 
@@ -314,7 +315,7 @@ def calibrate(model: ARIIGCN | Ensemble, valid: dict[str, Batch]) -> None:
         model.doubt.fill_(1.0)
     for size in range(1, len(model.modalities)):
         for subset in itertools.combinations(model.modalities, size):
-            others = [batch for name, batch in valid.items() if name not in ("misheard", "unknown")]
+            others = [batch for name, batch in valid.items() if name not in ("misheard", "unknown", "worded")]
             parts = spoken if "text" in subset else others
             rows = [_logits(model, batch, subset) for batch in parts]
             logits, labels = map(torch.cat, zip(*rows, strict=True))

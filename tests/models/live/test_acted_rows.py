@@ -61,3 +61,19 @@ def test_plain_words_are_many_and_each_has_several_pasts(read: list[Conversation
     assert len(plain[TEXT]) == len(plain[LOWER]) == len(said)
     assert len(set(said)) == 100
     assert all(len(one.turns) <= ROW for one in read)
+
+
+def test_clips_by_themselves_get_words_that_say_nothing() -> None:
+    many = 400
+    labels = torch.arange(many) % 7
+    sizes = {TEXT: 1, LOWER: 1, VOICE: 1}
+    clips = filled({VOICE: torch.rand(many, 1)}, {VOICE: torch.ones(many, dtype=torch.bool)}, labels, sizes)
+    kinds = (torch.arange(50.0)[:, None], torch.arange(100.0, 105.0)[:, None])
+    found = acted_rows.worded(clips, {name: kinds for name in (TEXT, LOWER)})
+    assert found.present[TEXT].all()
+    assert torch.equal(found.features[TEXT], found.features[LOWER]), "the same sentence to each encoder"
+    drawn = found.features[TEXT].flatten()
+    assert set(drawn[drawn >= 100].tolist()) == {100, 101, 102, 103, 104}
+    assert 150 < (drawn < 100).sum() < 250, "the few sentences of one kind are drawn as often as the many of the other"
+    assert torch.equal(found.features[VOICE], clips.features[VOICE])
+    assert not clips.present[TEXT].any()
