@@ -11,7 +11,7 @@
     voice_steps  the same, step by step  audio/ge2e-steps@1, a sequence
     whisper_steps  what the recogniser heard, step by step  audio/whisper-steps@1, a sequence
     mel         its picture      audio/mel@1, a sequence
-    voice_emotion  the emotion in it  audio/emotion@5
+    voice_emotion  the emotion in it  audio/emotion@6
     prosody     how it was said  audio/prosody@1, by pitch, loudness, harmonicity, syllables (framing, lags)
 
 `weights` finds pretrained weights: listed in catalogue.toml, pulled by `carriers` or `hub`, kept by `storing`.

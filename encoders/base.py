@@ -243,7 +243,7 @@ _MAKERS: dict[str, Callable[[Place], Encoder]] = {
     "text/words@1": _words,
     "audio/ge2e@1": _ge2e,
     "audio/ge2e-steps@1": _voice_steps,
-    "audio/emotion@5": _voice_emotion,
+    "audio/emotion@6": _voice_emotion,
     "audio/mel@1": _mel,
     "audio/overlap@1": _overlap,
     "audio/prosody@1": _prosody,

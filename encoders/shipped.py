@@ -31,7 +31,7 @@ class TrainedCard:
 
     name: str
     feature: str
-    """Feature id that they make, such as `audio/emotion@5`."""
+    """Feature id that they make, such as `audio/emotion@6`."""
     recipe: Mapping[str, Any]
     """Whatever the encoder needs to build the same network and the same input again."""
     data: str

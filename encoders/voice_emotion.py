@@ -1,4 +1,4 @@
-"""Voice to the emotion in it: `audio/emotion@5`, a small network over what Whisper's lower layers hear, trained here.
+"""Voice to the emotion in it: `audio/emotion@6`, a small network over what Whisper's lower layers hear, trained here.
 
 Recipe 5 (as 4, taught by three more corpora):
 
@@ -92,7 +92,7 @@ class VoiceEmotionEncoder:
         WeightsError: they are missing, damaged or of another recipe, or `whisper-base` has not been pulled.
     """
 
-    feature = "audio/emotion@5"
+    feature = "audio/emotion@6"
     modality: Modality = "audio"
     dimension = DIMENSION
 

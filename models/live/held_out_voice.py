@@ -1,4 +1,4 @@
-"""`audio/emotion@5` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
+"""`audio/emotion@6` of speakers whom it never heard, to judge what runs live on clips that the shipped encoder knows.
 
 The shipped network learned RAVDESS, EmoDB and further corpora, all speakers and their labels. For the speakers of one
 fold there is a network that was trained without them; a linear map brings its numbers to where the shipped one has

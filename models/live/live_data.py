@@ -33,7 +33,7 @@ TEXT, LOWER, GE2E, VOICE, PROSODY, FACE = (
     "text/mpnet-emotion@2",
     "text/mpnet-lower@1",
     "audio/ge2e@1",
-    "audio/emotion@5",
+    "audio/emotion@6",
     "audio/prosody@1",
     "visual/ferplus@1",
 )

@@ -1,6 +1,6 @@
 """Acted speech as the live model learns from it: RAVDESS and EmoDB clips by the run-time encoders, clean and distorted.
 
-`audio/emotion@5` learned from these very clips. Read by the network that knows their labels, a clip looks far easier
+`audio/emotion@6` learned from these very clips. Read by the network that knows their labels, a clip looks far easier
 than a new voice does, and a model would trust voices too much. So each clip is read by the network that was trained
 without its speaker; and once more by the one that was trained without its corpus, since the voices that are heard live
 were recorded in none of them. A linear map brings such a network's 100 numbers to where the shipped one has them:
@@ -101,7 +101,7 @@ def heard(examples: Sequence[Example], feature: str) -> tuple[Tensor, Tensor]:
 def unseen(
     networks: Mapping[str, VoiceNetwork], examples: Sequence[Example], copy: int, readers: Sequence[str]
 ) -> Tensor:
-    """Gives `audio/emotion@5` [N, 100] of one copy of each clip, by a network that doesn't know it.
+    """Gives `audio/emotion@6` [N, 100] of one copy of each clip, by a network that doesn't know it.
 
     Args:
         networks: by name; `all` is the one whose space is meant.
@@ -119,7 +119,7 @@ def unseen(
 
 
 def by_embedding(speech: Speech, rows: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Gives `audio/emotion@5` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
+    """Gives `audio/emotion@6` of utterances of which only `audio/ge2e@1` is at hand, as far as that tells it.
 
     A linear map from the one to the other is fitted on clips. What it can't tell (`rest`) is the clips' own, and is
     to be added from one clip or another: with it the vectors spread as those of real voices do.

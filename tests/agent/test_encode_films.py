@@ -28,7 +28,7 @@ from mer_agent.wire.schema import EmotionMessage
 
 SESSION = Path(__file__).parents[1] / "sessions" / "two-voices"
 FACE = "visual/ferplus@1"
-READ_LIVE = ("text/mpnet-emotion@2", "text/mpnet-lower@1", "audio/ge2e@1", "audio/emotion@5", "audio/prosody@1", FACE)
+READ_LIVE = ("text/mpnet-emotion@2", "text/mpnet-lower@1", "audio/ge2e@1", "audio/emotion@6", "audio/prosody@1", FACE)
 NOBODY = np.full((144, 176, 3), 90, np.uint8)
 
 Picture = NDArray[np.uint8]

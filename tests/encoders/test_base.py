@@ -18,7 +18,7 @@ from mer_agent.errors import CheckpointError
 ROOT = Path(__file__).parents[2]
 WEIGHTS = {
     "audio/ge2e@1": ("ge2e",),
-    "audio/emotion@5": ("whisper-base",),
+    "audio/emotion@6": ("whisper-base",),
     "audio/overlap@1": ("ge2e",),
     "text/minilm@1": ("minilm",),
     "visual/ferplus@1": ("yunet",),
