@@ -69,7 +69,7 @@ def test_clips_by_themselves_get_words_that_say_nothing() -> None:
     sizes = {TEXT: 1, LOWER: 1, VOICE: 1}
     clips = filled({VOICE: torch.rand(many, 1)}, {VOICE: torch.ones(many, dtype=torch.bool)}, labels, sizes)
     kinds = (torch.arange(50.0)[:, None], torch.arange(100.0, 105.0)[:, None])
-    found = acted_rows.worded(clips, {name: kinds for name in (TEXT, LOWER)})
+    found = acted_rows.worded(clips, dict.fromkeys((TEXT, LOWER), kinds))
     assert found.present[TEXT].all()
     assert torch.equal(found.features[TEXT], found.features[LOWER]), "the same sentence to each encoder"
     drawn = found.features[TEXT].flatten()
