@@ -1,6 +1,6 @@
 """Voice to the emotion in it: `audio/emotion@6`, a small network over what Whisper's lower layers hear, trained here.
 
-Recipe 5 (as 4, taught by three more corpora):
+Recipe 6 (as 5, taught by two more corpora):
 
 1. mean over time of what three places in the lower half of Whisper's encoder hear of the speech in an utterance
    (`whisper_layers`);

@@ -52,7 +52,7 @@ class Say:
 
     feature: str
     unless: tuple[str, ...]
-    """Where one of these is present, it has none: it is the graphs that weigh words, voice and face."""
+    """Where one of these is present, it has none: there the graphs alone weigh what the modalities say."""
     share: float
     yields_to: str = ""
     """A feature, such as words, that has a judge of its own. Where it is present, the share is multiplied by the

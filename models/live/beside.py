@@ -27,8 +27,8 @@ and IEMOCAP's words are worse off with it."""
 
 VOICE_ALONE = 0.7
 """The same of the voice encoder's judge where there is a voice and nothing else; beside words as much of it as their
-judge takes them for neutral. It learned from more corpora than the graphs did, and knows voices of those that nobody
-learned from better. Beside words that say something it would do more harm than good."""
+judge takes them for neutral. It learned from more corpora than the graphs did, and knows voices of unknown ones better.
+Beside words that say something it would do more harm than good."""
 
 
 def judge_of_words(talks: Batch, recipe: Recipe) -> Beside:

@@ -27,7 +27,7 @@ class HeldOutVoice:
 
     Args:
         data_dir: holds speech/ravdess and speech/emodb.
-        folder: where the runs of `mer-agent train-encoder voice` are, or are made (half an hour of one core).
+        folder: where the runs of `mer-agent train-encoder voice` are, or are made (two hours and a half of one core).
         fold: whose speakers it doesn't know.
         say: takes a line of progress.
 

@@ -28,7 +28,7 @@ from mer_agent.models.perception.speech_bank import ALONE, BRIEF, KINDS, Example
 from mer_agent.models.perception.train_voice import features
 
 _RIDGE = 1.0
-"""Of the linear map, in units of squared features summed over some 3,000 rows: hardly more than a safeguard."""
+"""Of the linear map, in units of squared features summed over several thousand rows: hardly more than a safeguard."""
 VERSIONS = (2, KINDS)
 """Of each clip: read without knowing the speaker or the whole corpus, of the clean recording, a distorted copy or the
 brief one."""
@@ -47,8 +47,8 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> tuple[Spee
     """Gives the clips to learn from, and those of further corpora, if there are any.
 
     What was heard of them, and the runs of the voice encoder, are in `folder`, or are made there: half an hour of one
-    core, an hour with further corpora. Those have one version, [1, 1], in which each clip stands three times, read
-    without knowing its corpus: as it was recorded, distorted, and a brief stretch of it.
+    core, two and a half with all further corpora. Those have one version, [1, 1], in which each clip stands three times,
+    read without knowing its corpus: as it was recorded, distorted, and a brief stretch of it.
 
     Raises:
         DataError: a corpus is missing or malformed, or the shipped voice encoder was made by another recipe.

@@ -93,8 +93,8 @@ SPEECH_AND_FACES = (
     "(the face encoder learned from its training split)"
 )
 STRANGE = (
-    "the voice encoder, its judge and the certainty of a voice alone, nothing else: nEMO, ASED, TESS, URDU and "
-    "TurEV-DB, as far as they were there"
+    "the voice encoder, its judge and the certainty of a voice alone, nothing else: nEMO, ASED, TESS, URDU, TurEV-DB, "
+    "EmoTale and CREMA-D, as far as they were there"
 )
 TERMS = (
     "research, non-commercial: IEMOCAP is licensed for research, MELD's annotations are under GPL-3 and its footage "
@@ -121,7 +121,7 @@ class LiveData:
 def load(data_dir: Path, folder: Path, recipe: Recipe, mix: Mix, say: Callable[[str], None]) -> LiveData:
     """Gives all data with the features that the run-time encoders make.
 
-    The first time, words, clips and faces are encoded and kept, which takes an hour of one core.
+    The first time, words, clips and faces are encoded and kept, which takes some three hours of one core.
 
     Args:
         data_dir: holds meld/, iemocap/, speech/ and faces/.
