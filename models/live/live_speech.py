@@ -47,8 +47,8 @@ def load(data_dir: Path, folder: Path, say: Callable[[str], None]) -> tuple[Spee
     """Gives the clips to learn from, and those of further corpora, if there are any.
 
     What was heard of them, and the runs of the voice encoder, are in `folder`, or are made there: half an hour of one
-    core, two and a half with all further corpora. Those have one version, [1, 1], in which each clip stands three times,
-    read without knowing its corpus: as it was recorded, distorted, and a brief stretch of it.
+    core, two and a half with all further corpora. Those have one version, [1, 1], where each clip stands thrice, read
+    without knowing its corpus: as it was recorded, distorted, and a brief stretch of it.
 
     Raises:
         DataError: a corpus is missing or malformed, or the shipped voice encoder was made by another recipe.
