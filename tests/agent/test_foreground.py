@@ -49,3 +49,23 @@ def test_silence_and_noise_that_is_no_speech_change_nothing() -> None:
         heard = foreground.holds(0.9, whisper, 0.032)
     assert heard
     assert foreground.holds(0.9, np.zeros(0, np.float32), 0.032) is not None
+
+
+def babble(level_db: float, probability: float) -> list[Segment]:
+    """Four turns of two seconds at -20 dB over something that never pauses."""
+    return cut(*[(2, -20, 0.9), (0.6, level_db, probability)] * 4)
+
+
+def test_voices_that_never_pause_are_the_background_of_who_is_meant() -> None:
+    segments = babble(-30, 0.9)
+    assert len(segments) == 3, "the first pause is over before anybody can tell a babble from a softer speaker"
+    assert all(1.8e9 <= segment.end_ns - segment.start_ns <= 2.3e9 for segment in segments[1:])
+
+
+def test_a_background_that_is_no_voice_makes_nobody_speak_up() -> None:
+    assert len(babble(-30, 0.45)) == 1, "it is for the detector of speech to say what it is"
+
+
+def test_a_speaker_with_pauses_may_be_softer_than_the_babble_rule_asks() -> None:
+    parts = [(1.4, -20, 0.9), (0.8, -30, 0.9), (0.25, -70, 0.01)]
+    assert len(cut(*parts * 4)) == 1, "soft words are words, and a breath ends no utterance"
