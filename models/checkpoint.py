@@ -87,7 +87,7 @@ def load(name_or_path: str | Path, available: Mapping[str, int] | None = None) -
     Raises:
         CheckpointError: it is unknown, damaged, or made for other features.
     """
-    path = _locate(name_or_path)
+    path = locate(name_or_path)
     card = read_card(path)
     if available is not None:
         for feature, dimension in available.items():
@@ -206,7 +206,7 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def _locate(name_or_path: str | Path) -> Path:
+def locate(name_or_path: str | Path) -> Path:
     """Gives the path of the card that is meant."""
     path = Path(name_or_path)
     if path.suffix in (".json", ".safetensors"):

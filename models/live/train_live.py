@@ -23,7 +23,7 @@ from mer_agent.encoders.prosody import DESCRIPTORS
 from mer_agent.errors import DataError
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import NO_LABEL, Batch, presence
-from mer_agent.models.checkpoint import save
+from mer_agent.models.checkpoint import read_card, save
 from mer_agent.models.data import corpora, ferplus, meld, speech_data
 from mer_agent.models.data.datasets import Corpus, read_dialogues, text_features
 from mer_agent.models.data.dialogues import Dialogue
@@ -49,6 +49,7 @@ from mer_agent.models.live.live_data import (
 )
 from mer_agent.models.perception.speech_bank import BRIEF
 from mer_agent.models.perception.text_features import Conversation, in_context
+from mer_agent.models.training import verdicts
 from mer_agent.models.training.learner import Learner
 from mer_agent.models.training.metrics import fit_sureness, fit_temperature
 from mer_agent.models.training.recipe import Recipe, feature_specs
@@ -377,7 +378,7 @@ def train_all(
     calibrate(whole, data.valid)
     figures |= live_figures.of(whole, data.valid, data.test)
     live_figures.draw_risk(figures, folder / "live-risk.png")
-    save(
+    card = save(
         folder,
         whole,
         name="live",
@@ -394,6 +395,7 @@ def train_all(
             "revision": git_revision(),
         },
     )
+    verdicts.write(card, read_card(card).sha256, verdicts.of(whole, data.valid))
     return figures
 
 

@@ -2,12 +2,13 @@
 
 The utterances are those that the live model is validated on (`train_live`): never a test split, which would be tuned on
 if it decided anything. A part on which the new one is worse by more than chance (paired bootstrap, Efron and Tibshirani
-1993) is enough to refuse it.
+1993) is enough to refuse it. A shipped one whose features nobody makes any more is held to what it once said
+(`verdicts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from mer_agent.errors import CheckpointError
 from mer_agent.models import checkpoint
-from mer_agent.models.batch import Batch
-from mer_agent.models.live import live_figures, train_live
+from mer_agent.models.live import train_live
 from mer_agent.models.live.live_data import Mix
-from mer_agent.models.registry import LiveModel
+from mer_agent.models.training import verdicts
+from mer_agent.models.training.verdicts import Verdicts
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -42,22 +43,29 @@ class Comparison:
         return self.high < 0
 
 
-def compare(candidate: LiveModel, shipped: LiveModel, parts: Mapping[str, Batch], seed: int = 0) -> list[Comparison]:
-    """Gives the comparison of two models of the same labels on each part."""
+def compare(candidate: Verdicts, shipped: Verdicts, classes: int, seed: int = 0) -> list[Comparison]:
+    """Gives the comparison of what two models said of each part of the candidate's.
+
+    Raises:
+        CheckpointError: a part is missing from the shipped one's, or holds other utterances.
+    """
     found = []
-    for name, batch in parts.items():
-        cells, classes = [], candidate.classes
-        for model in (shipped, candidate):
-            probabilities, labels = live_figures.told(model, batch)
-            cells.append(labels * classes + probabilities.argmax(-1))
+    for name, now in candidate.items():
+        before = shipped.get(name)
+        if before is None or not torch.equal(before[:, 0], now[:, 0]):
+            raise CheckpointError(
+                f"the part {name} is not made of the utterances on which the shipped checkpoint was judged: another "
+                "version of the data, or of how they are put together"
+            )
+        cells = [labels * classes + said for labels, said in (own.long().unbind(1) for own in (before, now))]
         random = torch.Generator().manual_seed(seed)
-        n = len(cells[0])
+        n = len(now)
         drawn = torch.randint(n, (RESAMPLES, n), generator=random)
         old, new = (weighted_f1(cell[drawn], classes) for cell in cells)
-        before, now = (float(weighted_f1(cell[None], classes)[0]) for cell in cells)
+        first, second = (float(weighted_f1(cell[None], classes)[0]) for cell in cells)
         tail = (1 - CONFIDENCE) / 2
         low, high = torch.quantile(new - old, torch.tensor([tail, 1 - tail], dtype=torch.double)).tolist()
-        found.append(Comparison(name, before, now, low, high, n))
+        found.append(Comparison(name, first, second, low, high, n))
     return found
 
 
@@ -77,17 +85,28 @@ def check(
     """Gives the comparison of a checkpoint with the shipped one on all parts; see `train_live.load` for the folders.
 
     Raises:
-        CheckpointError: one of them can't be loaded, they tell other labels apart, or one reads other features.
+        CheckpointError: one of them can't be loaded, they tell other labels apart, the candidate reads features that
+            nobody makes, or the shipped one does and what it once said isn't there.
     """
     candidate, card = checkpoint.load_live(name_or_path)
     shipped, shipped_card = checkpoint.load_live(against)
     if card.labels != shipped_card.labels:
         raise CheckpointError(f"{card.name} and {shipped_card.name} have other labels: they can't be compared")
-    for path, own in ((name_or_path, card), (against, shipped_card)):
-        if gone := [spec.id for spec in own.features if spec.id not in train_live.RECIPE.features]:
-            raise CheckpointError(
-                f"{path} reads {', '.join(gone)}, which is in none of the sets to compare on (they have "
-                f"{', '.join(train_live.RECIPE.features)}); compare by mer-agent evaluate --end-to-end instead"
-            )
+    if gone := _unread(card):
+        raise CheckpointError(
+            f"{name_or_path} reads {', '.join(gone)}, which is in none of the sets to compare on (they have "
+            f"{', '.join(train_live.RECIPE.features)}); compare by mer-agent evaluate --end-to-end instead"
+        )
+    kept = verdicts.read(checkpoint.locate(against), shipped_card.sha256) if _unread(shipped_card) else None
     parts = train_live.load(data_dir, encoders, train_live.RECIPE, Mix(), say).valid
-    return compare(candidate, shipped, parts)
+    said = verdicts.of(candidate, parts)
+    if kept is None:
+        kept = verdicts.of(shipped, parts)
+    elif lacking := sorted(set(kept) - set(said)):
+        say(f"not compared, since their data are not here: {', '.join(lacking)}")
+    return compare(said, kept, candidate.classes)
+
+
+def _unread(card: checkpoint.Card) -> list[str]:
+    """Gives the features that a checkpoint reads and nobody makes any more."""
+    return [spec.id for spec in card.features if spec.id not in train_live.RECIPE.features]
