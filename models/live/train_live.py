@@ -343,7 +343,7 @@ def _logits(model: ARIIGCN | Ensemble, batch: Batch, subset: Sequence[Modality] 
 def train_all(
     data_dir: Path, folder: Path, encoders: Path, seeds: Sequence[int], say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Trains the live model with several seeds and writes `live` (weights, card, picture) into `folder`.
+    """Trains the live model with several seeds and writes `live` (weights, card, verdicts, picture) into `folder`.
 
     What is shipped is all of them, as an ensemble; the card also has mean and deviation of the seeds by themselves.
 

@@ -44,19 +44,12 @@ class Comparison:
 
 
 def compare(candidate: Verdicts, shipped: Verdicts, classes: int, seed: int = 0) -> list[Comparison]:
-    """Gives the comparison of what two models said of each part of the candidate's.
-
-    Raises:
-        CheckpointError: a part is missing from the shipped one's, or holds other utterances.
-    """
+    """Gives the comparison of what two models said, on each part that holds the same utterances in both."""
     found = []
     for name, now in candidate.items():
         before = shipped.get(name)
         if before is None or not torch.equal(before[:, 0], now[:, 0]):
-            raise CheckpointError(
-                f"the part {name} is not made of the utterances on which the shipped checkpoint was judged: another "
-                "version of the data, or of how they are put together"
-            )
+            continue
         cells = [labels * classes + said for labels, said in (own.long().unbind(1) for own in (before, now))]
         random = torch.Generator().manual_seed(seed)
         n = len(now)
@@ -86,7 +79,7 @@ def check(
 
     Raises:
         CheckpointError: one of them can't be loaded, they tell other labels apart, the candidate reads features that
-            nobody makes, or the shipped one does and what it once said isn't there.
+            nobody makes, or the shipped one does and what it once said isn't there or is of other utterances.
     """
     candidate, card = checkpoint.load_live(name_or_path)
     shipped, shipped_card = checkpoint.load_live(against)
@@ -102,9 +95,15 @@ def check(
     said = verdicts.of(candidate, parts)
     if kept is None:
         kept = verdicts.of(shipped, parts)
-    elif lacking := sorted(set(kept) - set(said)):
-        say(f"not compared, since their data are not here: {', '.join(lacking)}")
-    return compare(said, kept, candidate.classes)
+    found = compare(said, kept, candidate.classes)
+    if others := sorted({*said, *kept} - {one.part for one in found}):
+        say(f"not compared, since {against} was judged on other utterances there: {', '.join(others)}")
+    if not found:
+        raise CheckpointError(
+            f"no part is made of the utterances on which {against} was judged, so there is nothing to compare: are all "
+            f"data in {data_dir}?"
+        )
+    return found
 
 
 def _unread(card: checkpoint.Card) -> list[str]:
