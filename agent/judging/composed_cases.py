@@ -8,7 +8,7 @@ from pathlib import Path
 from mer_agent.judging.truth import Case, Truth
 from mer_agent.models.live import composed
 from mer_agent.models.live.held_out_voice import HeldOutVoice
-from mer_agent.models.live.train_live import HELD_OUT
+from mer_agent.models.live.live_parts import HELD_OUT
 
 
 def compose(

@@ -36,7 +36,7 @@ from mer_agent.models.data import ferplus, speech_data
 from mer_agent.models.live import live_faces
 from mer_agent.models.live.composed import write_wav
 from mer_agent.models.live.live_data import FROM_FACES
-from mer_agent.models.live.train_live import HELD_OUT
+from mer_agent.models.live.live_parts import HELD_OUT
 from mer_agent.models.perception.face_augment import augment
 from mer_agent.models.perception.judge_faces import DAMAGE
 from mer_agent.streams.sound import audio_chunks

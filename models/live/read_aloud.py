@@ -32,7 +32,7 @@ from mer_agent.encoders import weights
 from mer_agent.errors import InputError
 from mer_agent.models import checkpoint
 from mer_agent.models.data import corpora, meld
-from mer_agent.models.live import asr_noise, live_figures, train_live
+from mer_agent.models.live import asr_noise, live_figures, live_parts, train_live
 from mer_agent.models.live.live_data import LOWER, PROSODY, TEXT
 from mer_agent.streams.sound import audio_chunks
 from mer_agent.streams.transcriber import Transcriber
@@ -83,7 +83,7 @@ def judge(data_dir: Path, name: str, split: str) -> dict[str, Any]:
     sizes = {spec.id: spec.dimension for spec in model.specs}
     scores = {
         key: live_figures.brief(live_figures.told(model, of.part(split).completed(sizes)))
-        for key, of in (("as written", corpus), ("as heard", train_live.reworded(corpus, dialogues, heard)))
+        for key, of in (("as written", corpus), ("as heard", live_parts.reworded(corpus, dialogues, heard)))
     }
     pairs = list(zip(said, written, strict=True))
     counts: Any = asr_noise.count(pairs)

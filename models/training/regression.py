@@ -1,6 +1,6 @@
 """Whether a new checkpoint may take the place of the shipped one: both judge the same fixed utterances.
 
-The utterances are those that the live model is validated on (`train_live`): never a test split, which would be tuned on
+The utterances are those that the live model is validated on (`live_parts`): never a test split, which would be tuned on
 if it decided anything. A part on which the new one is worse by more than chance (paired bootstrap, Efron and Tibshirani
 1993) is enough to refuse it. A shipped one whose features nobody makes any more is held to what it once said
 (`verdicts`).
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mer_agent.errors import CheckpointError
 from mer_agent.models import checkpoint
-from mer_agent.models.live import train_live
+from mer_agent.models.live import live_parts, train_live
 from mer_agent.models.live.live_data import Mix
 from mer_agent.models.training import verdicts
 from mer_agent.models.training.verdicts import Verdicts
@@ -75,7 +75,7 @@ def weighted_f1(cells: Tensor, classes: int) -> Tensor:
 def check(
     name_or_path: str | Path, against: str | Path, data_dir: Path, encoders: Path, say: Callable[[str], None]
 ) -> list[Comparison]:
-    """Gives the comparison of a checkpoint with the shipped one on all parts; see `train_live.load` for the folders.
+    """Gives the comparison of a checkpoint with the shipped one on all parts; see `live_parts.load` for the folders.
 
     Raises:
         CheckpointError: one of them can't be loaded, they tell other labels apart, the candidate reads features that
@@ -91,7 +91,7 @@ def check(
             f"{', '.join(train_live.RECIPE.features)}); compare by mer-agent evaluate --end-to-end instead"
         )
     kept = verdicts.read(checkpoint.locate(against), shipped_card.sha256) if _unread(shipped_card) else None
-    parts = train_live.load(data_dir, encoders, train_live.RECIPE, Mix(), say).valid
+    parts = live_parts.load(data_dir, encoders, train_live.RECIPE, Mix(), say).valid
     said = verdicts.of(candidate, parts)
     if kept is None:
         kept = verdicts.of(shipped, parts)

@@ -8,8 +8,6 @@ import torch
 from mer_agent.errors import DataError
 from mer_agent.models.ar_iigcn import Say
 from mer_agent.models.batch import Batch
-from mer_agent.models.data.datasets import Corpus
-from mer_agent.models.data.dialogues import Dialogue, Line
 from mer_agent.models.data.meld import MELD_LABELS
 from mer_agent.models.ensemble import Beside, Ensemble
 from mer_agent.models.live import live_figures, train_live
@@ -59,26 +57,6 @@ def data() -> LiveData:
     valid |= {"voices": part((GE2E, VOICE, PROSODY), 60, 7), "faces": part((FACE,), 60, 8)}
     test = {name: batch for name, batch in valid.items() if name != "voices"}
     return LiveData(pool, valid, test)
-
-
-def test_other_words_change_the_features_of_their_dialogues_alone(monkeypatch):
-    def told(texts):
-        return torch.tensor([[float(len(text))] for text in texts]), torch.tensor([bool(text) for text in texts])
-
-    monkeypatch.setattr(train_live, "in_context", lambda talks, _: told([t.text for one in talks for t in one.turns]))
-    monkeypatch.setattr(train_live, "text_features", lambda name, texts, speakers: told(texts))
-    dialogues = [Dialogue(str(d), "test", "", (Line("a", "Ross", "hey", "joy"),) * 2) for d in range(3)]
-    values = {name: torch.zeros(6, 1) for name in (TEXT, LOWER, PROSODY)}
-    there = {name: torch.ones(6, dtype=torch.bool) for name in values}
-    numbers = torch.arange(6)
-    batch = Batch(values, there, numbers % 2, numbers // 2, torch.zeros_like(numbers))
-    corpus = Corpus("meld", "meld7", MELD_LABELS, batch, ("test",) * 3, ("",) * 3, ("0", "1", "2"))
-    found = train_live.reworded(corpus, dialogues, {1: ["yes", ""]}).batch
-    for name in (TEXT, LOWER):
-        assert found.features[name].flatten().tolist() == [0, 0, 3, 0, 0, 0]
-        assert found.present[name].tolist() == [True, True, True, False, True, True]
-    assert found.features[PROSODY] is batch.features[PROSODY]
-    assert train_live.reworded(corpus, dialogues, {}) is corpus
 
 
 @pytest.fixture(scope="module")

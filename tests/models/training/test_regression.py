@@ -9,7 +9,7 @@ from mer_agent.errors import CheckpointError
 from mer_agent.models import checkpoint
 from mer_agent.models.ar_iigcn import ARIIGCN, Shape
 from mer_agent.models.batch import Batch, FeatureSpec
-from mer_agent.models.live import train_live
+from mer_agent.models.live import live_parts, train_live
 from mer_agent.models.training import verdicts
 from mer_agent.models.training.regression import check, compare, weighted_f1
 
@@ -86,7 +86,7 @@ def test_a_shipped_one_of_other_features_is_held_to_what_it_said(monkeypatch: py
     cards(monkeypatch, new="text/x@1", live="text/x@0")
     monkeypatch.setattr(checkpoint, "locate", lambda name: tmp_path / f"{name}.json")
     parts = {"a": part(torch.randint(3, (60,)))}
-    monkeypatch.setattr(train_live, "load", lambda *_: SimpleNamespace(valid=parts))
+    monkeypatch.setattr(live_parts, "load", lambda *_: SimpleNamespace(valid=parts))
     with pytest.raises(CheckpointError, match="live-verdicts"):
         check("new", "live", Path(), Path(), print)
     once = verdicts.of(model(9), {"b": part(torch.randint(3, (20,)))})
